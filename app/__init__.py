@@ -1,0 +1,1 @@
+"""muka: the API process, and what API and worker share. Never imports torch."""

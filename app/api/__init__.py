@@ -1,0 +1,1 @@
+"""The REST contract over HTTP: routes translate, nothing more."""

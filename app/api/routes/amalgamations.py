@@ -1,0 +1,5 @@
+"""Routes of amalgamations."""
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/amalgamations", tags=["amalgamations"])

@@ -1,0 +1,5 @@
+"""Routes of students."""
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/students", tags=["students"])

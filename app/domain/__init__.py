@@ -1,0 +1,1 @@
+"""What muka is about, without I/O or framework: statuses, recipes, identifiers, labels, errors."""

@@ -1,0 +1,133 @@
+"""The errors that a user can meet.
+
+MukaError
+├── InvalidRequestError      422  the body or a parameter breaks the contract
+│   ├── InvalidCorpusError   422  the uploaded texts cannot be read
+│   └── InvalidModelError    422  the uploaded archive is no usable classifier
+├── UnauthorizedError        401
+├── NotFoundError            404
+├── ConflictError            409
+├── PayloadTooLargeError     413
+├── UnsupportedFormatError   415
+├── RangeNotSatisfiableError 416
+├── HubUnavailableError      502
+└── NotReadyError            503
+
+Every message says what is wrong and what to do next, and never holds a server path or a secret.
+`app.api.error_handlers` renders them as RFC 9457 problems; nothing else in muka knows HTTP statuses.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a request."""
+
+    pointer: str
+    """JSON pointer to the field (`/teachers/1`), or `line 17, column 3` of an uploaded file."""
+    code: str
+    detail: str
+
+
+class MukaError(Exception):
+    """Base of all errors that are part of the API."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str, *, faults: Sequence[Fault] = (), code: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.faults = tuple(faults)
+        self.problem_code = code or type(self).code
+        """The problem's `code`: the class's own, or a more exact one."""
+
+
+class InvalidRequestError(MukaError):
+    """The request breaks the contract; `faults` has every breach."""
+
+    status = 422
+    code = "invalid_request"
+    title = "Invalid request"
+
+
+class InvalidCorpusError(InvalidRequestError):
+    """The uploaded texts cannot be read; nothing was stored."""
+
+    code = "corpus_invalid"
+    title = "Invalid corpus"
+
+
+class InvalidModelError(InvalidRequestError):
+    """The uploaded archive is no usable classifier; nothing was stored."""
+
+    code = "model_invalid"
+    title = "Invalid model"
+
+
+class UnauthorizedError(MukaError):
+    """No API key, or one that is not known."""
+
+    status = 401
+    code = "unauthorized"
+    title = "Unauthorized"
+
+
+class NotFoundError(MukaError):
+    """No such object, or one that belongs to another owner."""
+
+    status = 404
+    code = "not_found"
+    title = "Not found"
+
+
+class ConflictError(MukaError):
+    """The object's state does not allow this."""
+
+    status = 409
+    code = "conflict"
+    title = "Conflict"
+
+
+class PayloadTooLargeError(MukaError):
+    """More bytes or texts than the limit, which the message states."""
+
+    status = 413
+    code = "payload_too_large"
+    title = "Payload too large"
+
+
+class UnsupportedFormatError(MukaError):
+    """A file of a kind that muka does not read."""
+
+    status = 415
+    code = "unsupported_format"
+    title = "Unsupported format"
+
+
+class RangeNotSatisfiableError(MukaError):
+    """A `Range` outside of the file."""
+
+    status = 416
+    code = "range_not_satisfiable"
+    title = "Range not satisfiable"
+
+
+class HubUnavailableError(MukaError):
+    """The Hugging Face Hub does not answer; the request may work later."""
+
+    status = 502
+    code = "hub_unavailable"
+    title = "Hub unavailable"
+
+
+class NotReadyError(MukaError):
+    """A part that muka stands on (database, broker, store) does not answer."""
+
+    status = 503
+    code = "not_ready"
+    title = "Not ready"

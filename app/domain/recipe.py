@@ -1,0 +1,161 @@
+"""What one job asks for: the body of `POST /amalgamations`, validated by the API, re-read by the worker.
+
+Every field that is left out gets its default here, so that a stored recipe is complete, and POSTing it
+again repeats the job.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+RECIPE_VERSION = 1
+"""Raised when the meaning of a recipe changes; a worker refuses versions that it does not know."""
+
+Reference = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
+"""`org/name@revision` on the Hub, `mdl-…` (uploaded) or `stu-…` (student of an earlier job)."""
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
+Finite = Field(allow_inf_nan=False)
+
+
+class Part(BaseModel):
+    """A part of a recipe: unknown fields are refused, values are not coerced from other types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TeacherSpec(Part):
+    """One teacher, and what becomes of its label names."""
+
+    model: Reference
+    labels: dict[Label, Label | None] | None = Field(
+        None, description="Renames of this teacher's labels; null drops one."
+    )
+
+
+def _spell_out(teacher: Any) -> Any:
+    return {"model": teacher} if isinstance(teacher, str) else teacher
+
+
+Teacher = Annotated[TeacherSpec, BeforeValidator(_spell_out, json_schema_input_type=Reference | TeacherSpec)]
+
+
+class InlineTexts(Part):
+    """A small corpus in the body itself."""
+
+    texts: list[str] = Field(min_length=1, max_length=1000)
+
+
+class HubDataset(Part):
+    """A data set on the Hugging Face Hub, read from its Parquet files."""
+
+    dataset: Reference
+    split: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "train"
+    text_column: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "text"
+    config: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    revision: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+
+
+class StudentSpec(Part):
+    """Where the student starts from."""
+
+    init_from: Reference = Field(
+        "teachers/0",
+        description="`teachers/N`: the encoder of that teacher; or a model, named as a teacher is.",
+    )
+    layers: int | None = Field(None, ge=1, le=1000, description="Keep only the first encoder layers.")
+
+
+class MethodSpec(Part):
+    """How the golden supervision is made (section numbers of design/algorithm.md)."""
+
+    name: Literal["muka"] = "muka"
+    integration: Literal["soft", "hard"] = "soft"
+    score: Literal["entropy"] = "entropy"
+    mc_samples: int = Field(16, ge=0, le=256, description="K: Monte-Carlo dropout passes; 0: none.")
+    adaptive: Literal[False] = False
+    temperature: Annotated[float, Finite] = Field(0.2, gt=0, le=100, description="tau of the soft weights.")
+    teacher_temperature: Annotated[float, Finite] = Field(1.0, gt=0, le=100, description="T of the softmax.")
+    reweight: Literal["margin", "none"] = "margin"
+
+
+class TrainingSpec(Part):
+    """How the student is trained."""
+
+    epochs: int = Field(3, ge=1, le=1000)
+    batch_size: int = Field(32, ge=1, le=4096)
+    learning_rate: Annotated[float, Finite] = Field(2e-5, gt=0, le=1)
+    warmup_ratio: Annotated[float, Finite] = Field(0.1, ge=0, le=1)
+    weight_decay: Annotated[float, Finite] = Field(0.01, ge=0, le=1)
+    max_grad_norm: Annotated[float, Finite] = Field(1.0, gt=0, le=1000)
+    max_length: int = Field(128, ge=4, le=8192, description="Tokens of a text that are read.")
+    seed: int = Field(1, ge=0, le=2**53 - 1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class EvaluationSpec(Part):
+    """A labelled corpus on which the student and its teachers are measured. Never trained on."""
+
+    corpus: Reference
+
+
+class Recipe(Part):
+    """The whole request. Only `teachers` and `corpus` are required."""
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = None
+    teachers: list[Teacher] = Field(min_length=2)
+    corpus: Reference | InlineTexts | HubDataset = Field(
+        description="Id of an uploaded corpus, up to 1,000 texts, or a Hub data set."
+    )
+    student: StudentSpec = StudentSpec()
+    method: MethodSpec = MethodSpec()
+    training: TrainingSpec = TrainingSpec()
+    evaluation: EvaluationSpec | None = None
+    max_runtime_seconds: int | None = Field(None, ge=1, le=30 * 86400)
+    metadata: dict[
+        Annotated[str, StringConstraints(min_length=1, max_length=64)],
+        Annotated[str, StringConstraints(max_length=512)],
+    ] = Field(default={}, max_length=16)
+
+
+class ResolvedTeacher(Part):
+    """A teacher as the API found it when the job was created: what the worker loads, exactly."""
+
+    source: Literal["hub", "model", "student"]
+    reference: str
+    """As the user wrote it."""
+    repo_id: str | None = None
+    """Hub repository."""
+    commit: str | None = None
+    """Hub commit, 40 hex digits."""
+    object_id: str | None = None
+    """`mdl-…` or `stu-…`."""
+    storage_prefix: str | None = None
+    """Where the store keeps the files of a model or student."""
+    digest: str
+    """Names the content: equal digests are the same teacher."""
+    architecture: str
+    labels: list[str | None]
+    """By class index, after the request's mapping; null is dropped."""
+
+
+class ResolvedStudent(Part):
+    """Where the student starts from, exactly: a teacher by index, or a model of its own."""
+
+    teacher: int | None = None
+    source: Literal["hub", "model", "student"] | None = None
+    repo_id: str | None = None
+    commit: str | None = None
+    storage_prefix: str | None = None
+
+
+class Resolved(Part):
+    """What the names of a recipe stood for when the job was created."""
+
+    recipe_version: int = RECIPE_VERSION
+    teachers: list[ResolvedTeacher]
+    student: ResolvedStudent
+    labels: list[str]
+    """The union, in the student's order."""
+    corpus_id: str
+    evaluation_corpus_id: str | None = None

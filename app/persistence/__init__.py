@@ -1,0 +1,1 @@
+"""The database: engine, tables, and every query, one file a resource."""

@@ -1,0 +1,176 @@
+"""The tables. Every column that needs it has one sentence beneath it."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from app.persistence.time import UtcDateTime, now
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+
+
+class Base(DeclarativeBase):
+    """All tables of muka; constraint names are fixed, so that migrations can name them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads it from the class)
+        datetime: UtcDateTime,
+        dict[str, Any]: Json,
+        list[dict[str, Any]]: Json,
+        list[str]: Json,
+    }
+
+
+class Owned:
+    """What every object of a user has."""
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(100))
+    """Who may see it; objects of others do not exist for a caller."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    expires_at: Mapped[datetime | None]
+    """When the sweeper may remove it; null: kept."""
+
+
+class Corpus(Owned, Base):
+    """Normalised texts."""
+
+    __tablename__ = "corpora"
+    __table_args__ = (UniqueConstraint("owner", "content_sha256"), Index(None, "owner", "id"))
+
+    name: Mapped[str | None] = mapped_column(Text)
+    """The uploaded file's name."""
+    content_sha256: Mapped[str] = mapped_column(String(64))
+    """Over the normalised texts and labels: the same content twice is one corpus."""
+    storage_key: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    """Of the normalised Parquet file."""
+    texts: Mapped[int] = mapped_column(BigInteger)
+    labelled: Mapped[bool]
+    """True when it has gold labels, which only an evaluation reads."""
+    statistics: Mapped[dict[str, Any]]
+    """Length distribution, dropped empty texts and duplicates, gold label counts."""
+
+
+class Model(Owned, Base):
+    """An uploaded teacher."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("owner", "digest"), Index(None, "owner", "id"))
+
+    name: Mapped[str | None] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+    """sha256 over the manifest: the same archive content twice is one model."""
+    storage_prefix: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    files: Mapped[list[dict[str, Any]]]
+    """The manifest: path, sha256 and size_bytes of every file."""
+    architecture: Mapped[str] = mapped_column(String(200))
+    model_type: Mapped[str] = mapped_column(String(100))
+    labels: Mapped[list[str]]
+    parameters: Mapped[int] = mapped_column(BigInteger)
+
+
+class Amalgamation(Owned, Base):
+    """A job. The row is the truth, and the outbox; broker messages only say *look at it*."""
+
+    __tablename__ = "amalgamations"
+    __table_args__ = (
+        Index(None, "owner", "id"),
+        Index(None, "status", "id"),
+        Index(None, "owner", "status", "id"),
+    )
+
+    name: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(20))
+    stage: Mapped[str | None] = mapped_column(String(20))
+    recipe: Mapped[dict[str, Any]]
+    """`app.domain.recipe.Recipe`, complete with its defaults."""
+    resolved: Mapped[dict[str, Any]]
+    """`app.domain.recipe.Resolved`: what the recipe's names stood for."""
+    user_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
+    """The user's own keys and values."""
+    transitions: Mapped[list[dict[str, Any]]]
+    """Every status it had: `{"status", "at", "attempt"}`."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Number of claims; the fencing token of every later write."""
+    losses: Mapped[int] = mapped_column(default=0)
+    """Attempts whose worker died; a warm stop does not count."""
+    lease_owner: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[datetime | None]
+    heartbeat_at: Mapped[datetime | None]
+    dispatched_at: Mapped[datetime | None]
+    """When it was last sent to the broker; empty: not yet."""
+    started_at: Mapped[datetime | None]
+    """First claim."""
+    finished_at: Mapped[datetime | None]
+    progress: Mapped[dict[str, Any]]
+    """fraction, stage_fraction, step, total_steps, eta_seconds, updated_at."""
+    events: Mapped[int] = mapped_column(default=0)
+    """Sequence number of its newest event."""
+    failure: Mapped[dict[str, Any] | None]
+    report: Mapped[dict[str, Any] | None]
+    """What the job found out, once it has succeeded."""
+    student_id: Mapped[str | None] = mapped_column(String(40))
+
+
+class Event(Base):
+    """One thing that happened to a job; numbered per job without gaps."""
+
+    __tablename__ = "events"
+
+    amalgamation_id: Mapped[str] = mapped_column(
+        ForeignKey("amalgamations.id", ondelete="CASCADE"), primary_key=True
+    )
+    sequence: Mapped[int] = mapped_column(primary_key=True)
+    type: Mapped[str] = mapped_column(String(40))
+    """`status`, `stage`, `metric`, `checkpoint`, `warning`."""
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class Student(Owned, Base):
+    """What a job made: published by this one row, which names the files of one attempt."""
+
+    __tablename__ = "students"
+    __table_args__ = (Index(None, "owner", "id"),)
+
+    amalgamation_id: Mapped[str] = mapped_column(String(40))
+    """Not a foreign key: a student outlives its job's deletion."""
+    name: Mapped[str | None] = mapped_column(Text)
+    storage_prefix: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    files: Mapped[list[dict[str, Any]]]
+    """The manifest: path, sha256 and size_bytes of every file."""
+    digest: Mapped[str] = mapped_column(String(64))
+    """sha256 over the manifest: names the content when it is a teacher again."""
+    architecture: Mapped[str] = mapped_column(String(200))
+    labels: Mapped[list[str]]
+    parameters: Mapped[int] = mapped_column(BigInteger)
+
+
+class IdempotencyKey(Base):
+    """A POST that was answered; inserted in the transaction of the row that it created."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(String(100), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    route: Mapped[str] = mapped_column(String(100), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    """sha256 of the body: another body under the same key is refused."""
+    resource_id: Mapped[str] = mapped_column(String(40))
+    response: Mapped[dict[str, Any]]
+    """The answer to the first request, replayed to the others."""
+    created_at: Mapped[datetime] = mapped_column(default=now())

@@ -1,0 +1,34 @@
+"""What every use case stands on, made once a process."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from app.persistence.database import Database
+from app.settings import Settings
+from app.storage import ArtifactStore, open_store
+from app.task_queue import TaskQueue
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Settings, database, store and queue."""
+
+    settings: Settings
+    database: Database
+    store: ArtifactStore
+    queue: TaskQueue
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """Open what the settings name; nothing connects before its first use."""
+        return cls(
+            settings=settings,
+            database=Database(settings.resolved_database_url()),
+            store=open_store(settings.resolved_store_dir()),
+            queue=TaskQueue(settings.broker_url),
+        )
+
+    def close(self) -> None:
+        """Return every connection."""
+        self.queue.close()
+        self.database.close()

@@ -1,0 +1,101 @@
+"""All settings of muka, read from the environment (`MUKA_…`) and nowhere else.
+
+The library `huggingface_hub` reads its own (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`).
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+GIB = 1 << 30
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default for the embedded service on a laptop."""
+
+    model_config = SettingsConfigDict(env_prefix="MUKA_", extra="ignore", frozen=True)
+
+    # Where things live
+    data_dir: Path = Path("muka-data")
+    """Folder of the embedded database, broker and store."""
+    database_url: str | None = None
+    """`postgresql://…`; empty: SQLite in `data_dir`."""
+    broker_url: str | None = None
+    """`redis://…`; empty: an embedded broker that `muka serve` starts."""
+    store_dir: Path | None = None
+    """Folder of the artifacts, shared by API and workers; empty: `data_dir/store`."""
+
+    # Where it listens, and who may talk to it
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    api_key: SecretStr | None = None
+    """The key that clients send as `Authorization: Bearer …`. Needed on any address but loopback."""
+
+    # The engine
+    lease_seconds: float = Field(90, gt=0)
+    """A job whose worker has not renewed its lease for this long goes to another worker."""
+    heartbeat_seconds: float = Field(15, gt=0)
+    """How often a worker renews its lease, writes its progress and looks for a cancel."""
+    caretaker_seconds: float = Field(5, gt=0)
+    """How often the API process reaps expired leases and dispatches queued jobs."""
+    dispatch_again_seconds: float = Field(60, gt=0)
+    """A queued job is sent to the broker again after this long."""
+    max_attempts: int = Field(3, ge=1)
+    """A job that loses its worker this often has failed as `worker_lost`."""
+    checkpoint_seconds: float = Field(60, ge=0)
+    """How often the training writes a checkpoint."""
+    threads: int | None = Field(None, ge=1)
+    """Cores that one run may use; empty: all that the process may run on."""
+
+    # Limits
+    max_corpus_bytes: int = Field(2 * GIB, ge=1)
+    """Of one corpus upload, as sent and decompressed."""
+    max_model_bytes: int = Field(10 * GIB, ge=1)
+    """Of one model upload, as sent and unpacked."""
+    max_body_bytes: int = Field(4 << 20, ge=1)
+    """Of every other request."""
+    max_texts: int = Field(5_000_000, ge=1)
+    """In one corpus."""
+    max_text_chars: int = Field(20_000, ge=1)
+    """Of one text."""
+    max_teachers: int = Field(32, ge=2)
+    """In one job."""
+
+    @model_validator(mode="after")
+    def _heartbeat_fits_lease(self) -> Self:
+        if self.heartbeat_seconds * 2 > self.lease_seconds:
+            raise ValueError(
+                f"MUKA_HEARTBEAT_SECONDS ({self.heartbeat_seconds}) must be at most half of "
+                f"MUKA_LEASE_SECONDS ({self.lease_seconds}), or healthy workers lose their jobs"
+            )
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        """True when `muka serve` brings the broker and the worker along."""
+        return self.broker_url is None
+
+    @property
+    def is_loopback(self) -> bool:
+        """True when only this machine can reach the service."""
+        return self.host in LOOPBACK
+
+    def resolved_database_url(self) -> str:
+        """The SQLAlchemy URL."""
+        if self.database_url:
+            return self.database_url
+        return f"sqlite:///{(self.data_dir / 'muka.db').resolve()}"
+
+    def resolved_store_dir(self) -> Path:
+        """The store's root folder."""
+        return (self.store_dir or self.data_dir / "store").resolve()
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,121 @@
+"""The store in a folder: of a laptop, or shared by API and workers over a network file system."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from app.storage.store import StoreError
+
+STAGING = ".staging"
+
+
+class FolderStore:
+    """`ArtifactStore` over a folder. Renames are atomic, files and their folders are synced first."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def check(self) -> None:
+        """Write, sync and remove a small file."""
+        with self.staging() as folder, _store_errors():
+            probe = folder / "probe"
+            probe.write_bytes(b"muka")
+            _sync(probe)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A fresh folder beside the artifacts, so that moving out of it is a rename."""
+        with _store_errors():
+            parent = self.root / STAGING
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=parent))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def put_file(self, key: str, source: Path) -> None:
+        """Sync the file, then rename it to its place."""
+        with _store_errors():
+            target = self._path(key)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sync(source)
+            source.replace(target)
+            _sync(target.parent)
+
+    def put_folder(self, prefix: str, source: Path) -> None:
+        """Sync every file, then rename the folder to its place; an older one there is replaced."""
+        with _store_errors():
+            target = self._path(prefix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for path in sorted(source.rglob("*")):
+                _sync(path)
+            _sync(source)
+            if target.exists():
+                with self.staging() as attic:
+                    target.rename(attic / "old")
+                    source.rename(target)
+            else:
+                source.rename(target)
+            _sync(target.parent)
+
+    def exists(self, key: str) -> bool:
+        """True when the file or folder is there."""
+        return self._path(key).exists()
+
+    def size(self, key: str) -> int:
+        """Bytes of the file."""
+        return self._path(key).stat().st_size
+
+    def open(self, key: str) -> BinaryIO:
+        """The file for reading."""
+        return self._path(key).open("rb")
+
+    def local_path(self, key: str) -> Path:
+        """The path itself."""
+        path = self._path(key)
+        if not path.exists():
+            raise FileNotFoundError(f"the store holds no {key}")
+        return path
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys of all files under the prefix."""
+        folder = self._path(prefix)
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                yield path.relative_to(self.root).as_posix()
+
+    def delete(self, prefix: str) -> None:
+        """Move out of sight in one step, then remove."""
+        path = self._path(prefix)
+        with self.staging() as attic, _store_errors():
+            try:
+                path.rename(attic / "deleted")
+            except FileNotFoundError:
+                return
+
+    def _path(self, key: str) -> Path:
+        parts = PurePosixPath(key).parts
+        if not parts or key.startswith("/") or ".." in parts or parts[0] == STAGING:
+            raise ValueError(f"not a key of the store: {key!r}")
+        return self.root.joinpath(*parts)
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"the artifact store cannot be written: {error.strerror or error}") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

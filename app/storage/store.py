@@ -1,0 +1,61 @@
+"""The artifact store: one interface, keys like `students/stu-…/attempt-1/config.json`.
+
+A key is written once and whole, or not at all: writers stage on the same file system, sync and rename.
+Layout:
+
+    corpora/<cor-id>.parquet                     normalised texts
+    models/<mdl-id>/<file>                       uploaded teachers
+    scores/<digest>.safetensors                  teacher outputs of one shard, content-addressed
+    jobs/<amg-id>/attempt-<n>/checkpoints/<step>/…
+    students/<stu-id>/attempt-<n>/<file>         what `students.storage_prefix` names
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+
+class StoreError(Exception):
+    """The store cannot read or write (disk full, permission, not mounted)."""
+
+
+class ArtifactStore(Protocol):
+    """What muka needs of a store. Errors of the medium are raised as `StoreError`."""
+
+    def check(self) -> None:
+        """Write and remove a small file: raises `StoreError` when the store is not usable."""
+
+    def staging(self) -> AbstractContextManager[Path]:
+        """A fresh folder on the store's own file system, removed afterwards: what is moved out stays."""
+
+    def put_file(self, key: str, source: Path) -> None:
+        """Move the file in, synced; replaces what is there."""
+
+    def put_folder(self, prefix: str, source: Path) -> None:
+        """Move the folder in as one: readers see all of it or nothing."""
+
+    def exists(self, key: str) -> bool:
+        """True when the key is a stored file, or a prefix of one."""
+
+    def size(self, key: str) -> int:
+        """Bytes of the file; `FileNotFoundError` when there is none."""
+
+    def open(self, key: str) -> BinaryIO:
+        """The file for reading, seekable; `FileNotFoundError` when there is none."""
+
+    def local_path(self, key: str) -> Path:
+        """The file or folder as a local path, for readers that map memory; or `FileNotFoundError`."""
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys of all files under the prefix, sorted."""
+
+    def delete(self, prefix: str) -> None:
+        """Remove the file or folder; nothing happens when it is not there."""
+
+
+def open_store(root: Path) -> ArtifactStore:
+    """The store that the settings name."""
+    from app.storage.folder import FolderStore  # noqa: PLC0415  (implementations load when they are chosen)
+
+    return FolderStore(root)
