@@ -1,0 +1,103 @@
+"""Bring the database's schema to the one that this code knows. Safe when several processes try at once."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from app.persistence.database import Database
+from app.persistence.time import UtcDateTime
+
+_POSTGRES_LOCK = 0x6D756B61
+"""Of `pg_advisory_xact_lock`: "muka"."""
+
+
+@dataclass(frozen=True)
+class SchemaState:
+    """Which revision a database has, and which one this code wants."""
+
+    current: str | None
+    """None: an empty database."""
+    head: str
+
+    @property
+    def is_current(self) -> bool:
+        """True when nothing is to be done."""
+        return self.current == self.head
+
+
+def state(url: str) -> SchemaState:
+    """Look, change nothing."""
+    database = Database(url)
+    try:
+        with database.engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+    finally:
+        database.close()
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise RuntimeError("this installation of muka carries no migrations: install it again")
+    return SchemaState(current, head)
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Apply what is missing, all or nothing. A second process waits, and finds nothing left to do."""
+    _run(command.upgrade, url, revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Go back to an older schema, all or nothing; what the newer one added is lost."""
+    _run(command.downgrade, url, revision)
+
+
+def _run(change: Callable[[Config, str], None], url: str, revision: str) -> None:
+    database = Database(url)
+    try:
+        with _alone(database) as connection:
+            config = _config()
+            config.attributes["connection"] = connection
+            change(config, revision)
+    finally:
+        database.close()
+
+
+@contextmanager
+def _alone(database: Database) -> Iterator[Connection]:
+    """One transaction under a lock that every migrating process takes first."""
+    with database.engine.connect().execution_options(muka_write=True) as connection:
+        if connection.dialect.name == "sqlite":
+            # A table that Alembic rebuilds is dropped: its children must not go with it. Within a
+            # transaction the pragma would do nothing, so it goes past SQLAlchemy, which would begin one.
+            driver: Any = connection.connection.driver_connection
+            driver.execute("PRAGMA foreign_keys = OFF").close()
+        with connection.begin():  # SQLite: BEGIN IMMEDIATE, which is the lock
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POSTGRES_LOCK})
+            yield connection
+
+
+def compare_type(
+    _context: MigrationContext, _inspected: Any, _metadata: Any, inspected_type: Any, metadata_type: Any
+) -> bool | None:
+    """For autogenerate: a time is text on SQLite, which is no difference. None: compare as usual."""
+    if isinstance(metadata_type, UtcDateTime):
+        return "CHAR" not in str(inspected_type) and "TIMESTAMP" not in str(inspected_type)
+    return None
+
+
+def _config() -> Config:
+    """Made here, since a wheel carries no alembic.ini."""
+    spec = importlib.util.find_spec("migrations")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("this installation of muka carries no migrations: install it again")
+    config = Config()
+    config.set_main_option("script_location", str(Path(spec.origin).parent).replace("%", "%%"))
+    return config

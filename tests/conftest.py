@@ -1,0 +1,154 @@
+"""Fixtures for the whole suite: real databases, a real broker, a store. Nothing is mocked or skipped."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from sqlalchemy import make_url
+
+from app.persistence import migrate
+from app.persistence.database import Database
+from app.services.backend import Backend
+from app.settings import Settings
+from app.storage import ArtifactStore, open_store
+from app.task_queue import TaskQueue
+from tests.servers import postgres_server, redis_server
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment() -> Iterator[None]:
+    """Settings come from the tests, not from the shell; no test reaches the Hub; one torch thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [n for n in os.environ if n.startswith("MUKA_") and not n.startswith("MUKA_TEST_")]:
+            patch.delenv(name)
+        for name, value in (("HF_HUB_OFFLINE", "1"), ("OMP_NUM_THREADS", "1"), ("GOMP_SPINCOUNT", "0")):
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """A running Postgres, in which databases may be created."""
+    named = os.environ.get("MUKA_TEST_POSTGRES_URL")
+    if named:
+        yield named
+        return
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def empty_postgres_url(postgres_server_url: str) -> Iterator[Callable[[], str]]:
+    """Makes new, empty databases; dropped at the end of the session."""
+    yield from _databases(postgres_server_url, template=None)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_url(
+    postgres_server_url: str, empty_postgres_url: Callable[[], str]
+) -> Iterator[Callable[[], str]]:
+    """Makes new databases which Alembic has migrated (copies of one)."""
+    template = empty_postgres_url()
+    migrate.upgrade(template)
+    yield from _databases(postgres_server_url, template=make_url(template).database)
+
+
+def _databases(server_url: str, template: str | None) -> Iterator[Callable[[], str]]:
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"muka_test_{os.getpid()}_{next(_numbers)}"
+        source = sql.SQL(" TEMPLATE {}").format(sql.Identifier(template)) if template else sql.SQL("")
+        with psycopg.connect(server_url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)) + source)
+        made.append(name)
+        return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+    yield make
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        for name in made:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def postgres_url(migrated_postgres_url: Callable[[], str]) -> str:
+    """A migrated Postgres database of this test alone."""
+    return migrated_postgres_url()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A migrated SQLite database of this test alone."""
+    url = f"sqlite:///{tmp_path / 'muka.db'}"
+    migrate.upgrade(url)
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The test runs on both engines."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A migrated database of this test alone, on SQLite and on Postgres."""
+    opened = Database(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def redis_server_url() -> Iterator[str]:
+    """A running server that speaks Redis' protocol."""
+    named = os.environ.get("MUKA_TEST_REDIS_URL")
+    if named:
+        yield named
+        return
+    with redis_server() as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server_url: str) -> str:
+    """An empty broker."""
+    import redis  # noqa: PLC0415  (only tests that need a broker load its client)
+
+    with redis.Redis.from_url(redis_server_url) as client:
+        client.flushdb()
+    return redis_server_url
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """An empty store."""
+    return open_store(tmp_path / "store")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, redis_url: str) -> Settings:
+    """Settings of a service whose database and broker are up; quick where production waits."""
+    return Settings(
+        data_dir=tmp_path,
+        store_dir=tmp_path / "store",
+        database_url=database_url,
+        broker_url=redis_url,
+        lease_seconds=2,
+        heartbeat_seconds=0.2,
+        caretaker_seconds=0.2,
+    )
+
+
+@pytest.fixture
+def backend(settings: Settings, database: Database, store: ArtifactStore) -> Iterator[Backend]:
+    """What the use cases stand on, on SQLite and on Postgres."""
+    queue = TaskQueue(settings.broker_url)
+    yield Backend(settings=settings, database=database, store=store, queue=queue)
+    queue.close()

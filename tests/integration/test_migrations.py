@@ -1,0 +1,66 @@
+"""The migrated schema is the one that the models describe, on both engines, whoever migrates."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from app.persistence import migrate
+from app.persistence.database import Database
+from app.persistence.tables import Base
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path, empty_postgres_url: Callable[[], str]) -> str:
+    return f"sqlite:///{tmp_path / 'empty.db'}" if request.param == "sqlite" else empty_postgres_url()
+
+
+def test_models_equal_the_migrated_schema(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": migrate.compare_type})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_an_empty_database_needs_migrating_and_then_does_not(empty_url: str) -> None:
+    assert migrate.state(empty_url).current is None
+    assert not migrate.state(empty_url).is_current
+    migrate.upgrade(empty_url)
+    migrate.upgrade(empty_url)
+    assert migrate.state(empty_url).is_current
+
+
+def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
+    code = f"from app.persistence import migrate; migrate.upgrade({empty_url!r})"
+    racers = [
+        subprocess.Popen([sys.executable, "-W", "error", "-c", code], cwd=ROOT, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    complaints = [racer.communicate(timeout=60)[1].decode() for racer in racers]
+    assert complaints == [""] * 4
+    assert migrate.state(empty_url).is_current
+
+
+def test_a_migration_that_fails_changes_nothing(empty_url: str) -> None:
+    database = Database(empty_url)
+    with database.engine.begin() as connection:
+        connection.execute(text("CREATE TABLE students (id TEXT)"))
+    with pytest.raises(DBAPIError, match="already exists"):
+        migrate.upgrade(empty_url)
+    assert set(inspect(database.engine).get_table_names()) == {"students"}
+    database.close()
+
+
+def test_the_downgrade_leaves_no_table(empty_url: str) -> None:
+    migrate.upgrade(empty_url)
+    migrate.downgrade(empty_url, "base")
+    database = Database(empty_url)
+    assert inspect(database.engine).get_table_names() == ["alembic_version"]
+    database.close()
