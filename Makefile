@@ -1,0 +1,56 @@
+# muka. Every target works from a fresh clone with one command, and nothing outside the checkout is touched.
+#
+# pip decides which torch comes: PyPI's, which on Linux is the CUDA build, unless told otherwise. For the small one:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo serve test check format clean
+
+help: ## list the targets
+	@echo "make TARGET [PYTHON=python3.12] [ARGS='…']"
+	@sed -nE 's/^([a-z%-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@echo "benchmarks: $(patsubst benchmarks/%.py,bench-%,$(subst _,-,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))"
+
+setup: $(VENV)/.installed-dev ## make .venv with all that development needs
+
+demo: $(VENV)/.installed-demo ## three teachers, one student, over the REST API: the whole path in minutes
+	$(BIN)/python -m demo $(ARGS)
+
+serve: $(VENV)/.installed-api,worker ## the service on 127.0.0.1:8000, its data in ./muka-data
+	$(BIN)/muka serve $(ARGS)
+
+test: $(VENV)/.installed-dev ## every test that needs no GPU
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev ## format, lint, types, import boundaries, container files
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev ## rewrite the sources as `make check` wants them
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench-%: $(VENV)/.installed-demo ## one benchmark: its table, and benchmarks/out/NAME.json
+	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
+
+clean: ## remove .venv, caches and build output; muka-data stays
+	rm -rf $(VENV) dist build benchmarks/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp a set of extras; a change of pyproject.toml installs anew.
+$(VENV)/.installed-%: pyproject.toml | $(VENV)/.made
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit("muka needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
