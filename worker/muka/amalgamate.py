@@ -1,0 +1,155 @@
+"""The whole amalgamation in one call, for notebooks and benchmarks."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from worker.muka.distil import DistilReport, distil
+from worker.muka.errors import CorpusEmptyError
+from worker.muka.evaluate import agreement, choice_statistics
+from worker.muka.fine_tune import advance, default_device
+from worker.muka.label_space import LabelSpace
+from worker.muka.methods import Evidence, Need, Supervision, get_method, supervise
+from worker.muka.model_card import write_model_card
+from worker.muka.recipe import Method, Training
+from worker.muka.scoring import SHARD_SIZE, TeacherOutputs, score_shard
+from worker.muka.student import Student, create_student
+from worker.muka.teacher import Teacher
+
+
+def amalgamate(
+    teachers: Sequence[Path | str | Teacher],
+    texts: Sequence[str],
+    *,
+    student: Path | str | None = None,
+    layers: int | None = None,
+    method: Method | None = None,
+    training: Training | None = None,
+    output_dir: Path | str | None = None,
+    progress: bool = True,
+    device: torch.device | None = None,
+) -> Student:
+    """Make one student over the union of the teachers' labels, from texts without labels.
+
+    Args:
+        teachers: At least two; folders, or teachers that are loaded (for renamed labels).
+        texts: The corpus.
+        student: Folder of the encoder to start from; by default that of the first teacher.
+        layers: Keep only the first so many encoder layers.
+        method: The paper's by default.
+        training: The paper's by default.
+        output_dir: Where to save the student with its card, if anywhere.
+        progress: Whether to show bars.
+        device: A GPU where there is one, by default.
+
+    Returns:
+        The trained student; its `report` tells how it came about.
+
+    Raises:
+        ValueError: Fewer than two teachers, or no folder for the student.
+        MukaLibraryError: See `worker.muka.errors`.
+    """
+    method, training, device = method or Method(), training or Training(), device or default_device()
+    _check(teachers, texts)
+    start = Path(student) if student is not None else _folder(teachers[0])
+    loaded = [t if isinstance(t, Teacher) else Teacher.load(Path(t), device=device) for t in teachers]
+    space = LabelSpace.union([teacher.labels for teacher in loaded])
+    pupil = create_student(start, space.labels, layers=layers, seed=training.seed).to(device)
+    outputs = score_corpus(loaded, texts, method=method, training=training, progress=progress)
+    supervision = supervise(method, Evidence(space, outputs))
+    done = _distil(pupil, texts, supervision, training, progress)
+    pupil.report = _report(loaded, texts, pupil, supervision, method=method, training=training, done=done)
+    if output_dir is not None:
+        pupil.save(Path(output_dir))
+        write_model_card(Path(output_dir), pupil.report)
+    return pupil
+
+
+def _check(teachers: Sequence[Path | str | Teacher], texts: Sequence[str]) -> None:
+    if len(teachers) < 2:
+        raise ValueError(f"teachers has {len(teachers)}; allowed: [2, inf)")
+    if not texts:
+        raise CorpusEmptyError("there are no texts")
+
+
+def _folder(teacher: Path | str | Teacher) -> Path:
+    if isinstance(teacher, Teacher):
+        return teacher.folder
+    return Path(teacher)
+
+
+def score_corpus(
+    teachers: Sequence[Teacher],
+    texts: Sequence[str],
+    *,
+    method: Method,
+    training: Training,
+    progress: bool = False,
+) -> list[TeacherOutputs]:
+    """Every teacher's outputs for the whole corpus, scored shard by shard, in the order of the teachers."""
+    features = Need.TEACHER_FEATURES in get_method(method.name).needs
+    outputs = []
+    for teacher in teachers:
+        passes = len(texts) * (1 + (method.mc_samples if teacher.has_dropout else 0))
+        with tqdm(total=passes, disable=not progress, desc=f"asking {teacher.name}", unit="text") as bar:
+            shards = [
+                score_shard(
+                    teacher,
+                    texts[start : start + SHARD_SIZE],
+                    method=method,
+                    seed=training.seed,
+                    shard=start // SHARD_SIZE,
+                    max_length=training.max_length,
+                    features=features,
+                    on_batch=bar.update,
+                )
+                for start in range(0, len(texts), SHARD_SIZE)
+            ]
+        outputs.append(TeacherOutputs.cat(shards))
+    return outputs
+
+
+def _distil(
+    student: Student, texts: Sequence[str], supervision: Supervision, training: Training, progress: bool
+) -> DistilReport:
+    with tqdm(disable=not progress, desc="training the student", unit="step") as bar:
+        return distil(student, texts, supervision, training, on_step=lambda s: advance(bar, s.total_steps))
+
+
+def _report(
+    teachers: Sequence[Teacher],
+    texts: Sequence[str],
+    student: Student,
+    supervision: Supervision,
+    *,
+    method: Method,
+    training: Training,
+    done: DistilReport,
+) -> dict[str, Any]:
+    """Plain values only: it can be written as JSON."""
+    report: dict[str, Any] = {
+        "labels": list(student.labels),
+        "teachers": [
+            {
+                "name": teacher.name,
+                "architecture": type(teacher.model).__name__,
+                "labels": list(teacher.labels),
+                "digest": teacher.digest,
+                "sampled": teacher.has_dropout and method.mc_samples > 0,
+            }
+            for teacher in teachers
+        ],
+        "corpus": {"texts": len(texts)},
+        "method": asdict(method),
+        "training": {**asdict(training), **asdict(done)},
+    }
+    if supervision.choice is not None:
+        report["choice"] = asdict(choice_statistics(supervision.choice))
+    if "q" in supervision.columns:
+        probabilities = student.predict(texts, max_length=training.max_length, precision=training.precision)
+        report["agreement"] = asdict(agreement(probabilities, supervision.columns["q"]))
+    return report

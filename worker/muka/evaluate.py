@@ -1,0 +1,150 @@
+"""How good a student is, and what the teachers were like on the corpus."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.muka.label_space import normalise
+from worker.muka.losses import kl_to_golden
+from worker.muka.methods.interface import TeacherChoice
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """Of one label.
+
+    Attributes:
+        label: Its name.
+        support: Texts that have it by the gold names.
+        predicted: Texts that were given it.
+        precision: Right among the predicted; 0 if there are none.
+        recall: Right among the gold ones; 0 if there are none.
+        f1: Harmonic mean of both.
+    """
+
+    label: str
+    support: int
+    predicted: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions against gold names.
+
+    Attributes:
+        texts: How many.
+        accuracy: Share of texts whose predicted name is the gold name.
+        macro_f1: Mean F1 over the labels that are gold or predicted anywhere, as scikit-learn has it.
+        per_label: Those labels, in the order of the label space, names outside of it last.
+        confusion: (gold, predicted) to the number of texts, for the pairs that occur.
+        unknown_labels: Gold names that no student can predict; their texts count as wrong.
+    """
+
+    texts: int
+    accuracy: float
+    macro_f1: float
+    per_label: tuple[LabelMetrics, ...]
+    confusion: dict[tuple[str, str], int]
+    unknown_labels: tuple[str, ...]
+
+
+def evaluate(predictions: Tensor, gold: Sequence[str], labels: Sequence[str]) -> Evaluation:
+    """Compare predictions with gold label names.
+
+    Args:
+        predictions: Probabilities [n, |L|] or class indices [n].
+        gold: n names.
+        labels: Names of the classes.
+
+    Raises:
+        ValueError: Other numbers of predictions and names, or none.
+    """
+    indices = predictions.argmax(-1) if predictions.ndim == 2 else predictions
+    if len(indices) != len(gold) or not gold:
+        raise ValueError(f"gold has {len(gold)} names; allowed: {len(indices)}, one a prediction, at least 1")
+    confusion = Counter(zip(map(normalise, gold), (labels[i] for i in indices.tolist()), strict=True))
+    right = sum(count for (truth, guess), count in confusion.items() if truth == guess)
+    unknown = sorted({truth for truth, _ in confusion} - set(labels))
+    per_label = tuple(_per_label(confusion, (*labels, *unknown)))
+    macro_f1 = sum(metrics.f1 for metrics in per_label) / len(per_label)
+    return Evaluation(len(gold), right / len(gold), macro_f1, per_label, dict(confusion), tuple(unknown))
+
+
+def _per_label(confusion: Counter[tuple[str, str]], labels: Sequence[str]) -> list[LabelMetrics]:
+    support: Counter[str] = Counter()
+    predicted: Counter[str] = Counter()
+    for (truth, guess), count in confusion.items():
+        support[truth] += count
+        predicted[guess] += count
+    seen = [label for label in labels if support[label] or predicted[label]]
+    return [_metrics(label, support[label], predicted[label], confusion[label, label]) for label in seen]
+
+
+def _metrics(label: str, support: int, predicted: int, right: int) -> LabelMetrics:
+    precision = right / predicted if predicted else 0.0
+    recall = right / support if support else 0.0
+    f1 = 2 * right / (support + predicted)
+    return LabelMetrics(label, support, predicted, precision, recall, f1)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the student learned what it was taught.
+
+    Attributes:
+        top1: Share of texts on which student and golden supervision have the same best label.
+        mean_kl: Mean KL(q ‖ student) in nats, unweighted.
+    """
+
+    top1: float
+    mean_kl: float
+
+
+def agreement(probabilities: Tensor, q: Tensor) -> Agreement:
+    """Compare the student's probabilities [n, |L|] with golden supervision [n, |L|]."""
+    same = probabilities.argmax(-1) == q.argmax(-1)
+    log_p = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return Agreement(same.float().mean().item(), kl_to_golden(log_p, q).mean().item())
+
+
+@dataclass(frozen=True)
+class ChoiceStatistics:
+    """Whom the method believed, over the corpus.
+
+    Attributes:
+        chosen_share: For each teacher the share of texts for which its weight is the largest.
+        mean_weight: For each teacher its mean weight.
+        mean_score: For each teacher its mean u.
+        score_histogram: For each teacher the texts in each of the equal bins of [0, 1] by u.
+        margin_histogram: Texts in each of the equal bins of [0, 1] by m.
+    """
+
+    chosen_share: tuple[float, ...]
+    mean_weight: tuple[float, ...]
+    mean_score: tuple[float, ...]
+    score_histogram: tuple[tuple[int, ...], ...]
+    margin_histogram: tuple[int, ...]
+
+
+def choice_statistics(choice: TeacherChoice, *, bins: int = 20) -> ChoiceStatistics:
+    """Sum a teacher choice up."""
+    n, N = choice.u.shape
+    chosen = torch.bincount(choice.w.argmax(-1), minlength=N) / n
+    return ChoiceStatistics(
+        chosen_share=tuple(chosen.tolist()),
+        mean_weight=tuple(choice.w.mean(0).tolist()),
+        mean_score=tuple(choice.u.mean(0).tolist()),
+        score_histogram=tuple(_histogram(choice.u[:, i], bins) for i in range(N)),
+        margin_histogram=_histogram(choice.m, bins),
+    )
+
+
+def _histogram(values: Tensor, bins: int) -> tuple[int, ...]:
+    places = (values * bins).long().clamp(0, bins - 1)
+    return tuple(torch.bincount(places, minlength=bins).tolist())

@@ -1,0 +1,58 @@
+"""One forward pass of a sequence classifier, with pooled sentence features where a method wants them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a classifier says about b texts.
+
+    Attributes:
+        logits: [b, C], in the type the model computes in.
+        features: [b, width], the last hidden states averaged over the text's tokens, or None.
+    """
+
+    logits: Tensor
+    features: Tensor | None = None
+
+
+def forward(model: PreTrainedModel, batch: Mapping[str, Tensor], *, features: bool = False) -> Answer:
+    """Run a classifier on a padded batch (`input_ids` and `attention_mask`, [b, L])."""
+    output = model(**batch, output_hidden_states=True) if features else model(**batch)
+    if not features:
+        return Answer(output.logits)
+    states = getattr(output, "hidden_states", None) or output.encoder_hidden_states
+    return Answer(output.logits, mean_pool(states[-1], batch["attention_mask"]))
+
+
+def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Average of hidden states [b, L, width] over the tokens that the mask [b, L] marks: [b, width]."""
+    mask = attention_mask.to(states.dtype).unsqueeze(-1)
+    return (states * mask).sum(1) / mask.sum(1).clamp_min(1)
+
+
+def feature_width(model: PreTrainedModel) -> int:
+    """Width of `Answer.features`."""
+    width = getattr(model.config, "hidden_size", None) or getattr(model.config, "d_model", None)
+    if not isinstance(width, int):
+        raise TypeError(f"{type(model).__name__}: the configuration tells no hidden size")
+    return width
+
+
+def usable_positions(model: PreTrainedModel) -> int | None:
+    """Tokens that the model's positions reach, or None where nothing limits them.
+
+    RoBERTa and its like count positions from the padding index on, so two of their 514 are lost.
+    """
+    limits = [
+        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding)
+    ]
+    configured = getattr(model.config, "max_position_embeddings", None)
+    return min(limits) if limits else configured if isinstance(configured, int) and configured > 0 else None

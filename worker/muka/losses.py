@@ -1,0 +1,35 @@
+"""Losses of the student."""
+
+import torch
+from torch import Tensor
+
+
+def kl_to_golden(student_logits: Tensor, q: Tensor, temperature: float = 1.0) -> Tensor:
+    """KL(q ‖ softmax(s/T)) of every text, in float32 whatever the autocast type, with 0·log 0 = 0.
+
+    Args:
+        student_logits: s [n, |L|], any floating type.
+        q: Golden supervision [n, |L|], rows sum to one.
+        temperature: T > 0.
+
+    Returns:
+        [n] float32, in nats.
+    """
+    log_s = torch.log_softmax(student_logits.float() / temperature, dim=-1)
+    target = q.float()
+    return (torch.xlogy(target, target) - target * log_s).sum(-1)
+
+
+def weighted_kl(student_logits: Tensor, q: Tensor, m: Tensor, temperature: float = 1.0) -> Tensor:
+    """mean_x m(x)·KL(q(·|x) ‖ softmax(s(x)/T)) (section 6).
+
+    Args:
+        student_logits: s [n, |L|].
+        q: Golden supervision [n, |L|].
+        m: Weight of each text [n].
+        temperature: T > 0.
+
+    Returns:
+        A float32 scalar.
+    """
+    return (m.float() * kl_to_golden(student_logits, q, temperature)).mean()

@@ -1,0 +1,103 @@
+"""Out of memory is not death: take fewer texts at once and go on."""
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worker.muka.batching import Rows, longest_first
+from worker.muka.errors import OutOfMemoryError_
+
+T = TypeVar("T")
+
+_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory, of the GPU or the host, is used up."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _CPU_MESSAGES)
+
+
+def release_memory() -> None:
+    """Give cached blocks of the GPU back, so that a smaller attempt finds them."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+class TokenBudget:
+    """How many tokens, padding included, go through a model at once; halved when memory runs out.
+
+    Attributes:
+        tokens: The present budget.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        if tokens < 1:
+            raise ValueError(f"token_budget is {tokens}; allowed: [1, inf)")
+        self.tokens = tokens
+
+    @classmethod
+    def for_device(cls, tokens: int | None, device: torch.device) -> "TokenBudget":
+        """The given budget, or a default that depends on the kind of device alone.
+
+        The default must not depend on free memory: the dropout masks, and so the scores, depend on how
+        a shard is cut into batches.
+        """
+        return cls(tokens or (32_768 if device.type == "cuda" else 4_096))
+
+    def texts(self, longest: int) -> int:
+        """Texts of length `longest` that fit, at least one."""
+        return max(1, self.tokens // longest)
+
+    def halve(self, texts: int, longest: int) -> None:
+        """Allow half as many texts of length `longest` as were just tried.
+
+        Raises:
+            OutOfMemoryError_: It was a single text.
+        """
+        if texts <= 1:
+            raise OutOfMemoryError_(
+                f"a single text of {longest} tokens does not fit into memory",
+                hint="Lower max_length, or use a machine with more memory.",
+            )
+        self.tokens = max(1, texts // 2) * longest
+
+
+def in_token_batches(
+    step: Callable[[Rows], T], lengths: NDArray[np.int64], budget: TokenBudget
+) -> Iterator[tuple[Rows, T]]:
+    """Run `step` on batches of row numbers, longest texts first, with fewer texts when memory runs out.
+
+    Args:
+        step: Answers for the rows it is given; called again with fewer rows after out of memory.
+        lengths: Tokens of each text, [n].
+        budget: Lowered in place when memory runs out.
+
+    Yields:
+        The rows of a batch and the answer for them.
+
+    Raises:
+        OutOfMemoryError_: Not even one text fits.
+    """
+    order = longest_first(lengths)
+    start = 0
+    while start < len(order):
+        longest = int(lengths[order[start]])
+        rows = order[start : start + budget.texts(longest)]
+        try:
+            answer = step(rows)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            budget.halve(len(rows), longest)
+        else:
+            yield rows, answer
+            start += len(rows)
+            continue
+        release_memory()

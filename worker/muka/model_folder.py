@@ -1,0 +1,111 @@
+"""Reading a Hugging Face folder with care: local files, safetensors, no foreign code, no noise."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
+
+from worker.muka.errors import TeacherNotClassifierError, TeacherNotFoundError, TeacherUnsafeFormatError
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' progress bars and load reports; our own warnings are not touched."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def read_config(folder: Path) -> PretrainedConfig:
+    """The configuration of a model folder, without running code that comes with it.
+
+    Raises:
+        TeacherNotFoundError: No folder, or no config.json in it.
+        TeacherNotClassifierError: The config is no JSON object, or its architecture is only in foreign code.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise TeacherNotFoundError(
+            f"{folder.name}: there is no config.json", hint="Give a Hugging Face folder."
+        )
+    _refuse_foreign_code(folder, _read_json(path))
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TeacherNotClassifierError(f"{folder.name}: config.json cannot be read: {error}") from error
+    if not isinstance(config, PretrainedConfig):
+        raise TeacherNotClassifierError(f"{folder.name}: config.json is no model's configuration")
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TeacherNotClassifierError(f"{path.parent.name}: {path.name} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise TeacherNotClassifierError(f"{path.parent.name}: {path.name} holds no JSON object")
+    return content
+
+
+def _refuse_foreign_code(folder: Path, content: dict[str, Any]) -> None:
+    model_type = content.get("model_type")
+    if model_type not in CONFIG_MAPPING:
+        foreign = (
+            "needs code of its own (auto_map), which is never run"
+            if content.get("auto_map")
+            else "is unknown"
+        )
+        raise TeacherNotClassifierError(
+            f"{folder.name}: the model type {model_type!r} {foreign}",
+            hint="Use an architecture that is part of the transformers library.",
+        )
+
+
+def require_safetensors(folder: Path) -> None:
+    """Refuse a folder without safetensors weights.
+
+    Raises:
+        TeacherUnsafeFormatError: There are weights, but only in formats that can run code when read.
+        TeacherNotFoundError: There are no weights at all.
+    """
+    if any(folder.glob("*.safetensors")):
+        return
+    if pickles := sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern)):
+        raise TeacherUnsafeFormatError(
+            f"{folder.name}: the weights are only in {', '.join(pickles)}",
+            hint="Convert them with model.save_pretrained(folder), which writes safetensors.",
+        )
+    raise TeacherNotFoundError(f"{folder.name}: there are no weights (*.safetensors)")
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder.
+
+    Raises:
+        TeacherNotFoundError: The folder has none, or it cannot be read.
+    """
+    try:
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the Rust tokenizers raise bare Exception on a broken file.
+        raise TeacherNotFoundError(
+            f"{folder.name}: the tokenizer cannot be read: {error}",
+            hint="Save it beside the model with tokenizer.save_pretrained(folder).",
+        ) from error
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise TeacherNotFoundError(f"{folder.name}: there is no tokenizer")
+    return tokenizer

@@ -1,0 +1,207 @@
+"""What the teachers say about the corpus, shard by shard: computed once and kept (section 9.2 to 9.6)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from worker.muka.batching import Rows, tokenise
+from worker.muka.errors import StoppedError
+from worker.muka.forward import Answer, forward
+from worker.muka.memory import TokenBudget, in_token_batches
+from worker.muka.precision import autocast
+from worker.muka.recipe import Method, Precision
+from worker.muka.seeds import derive_seed, seeded
+from worker.muka.teacher import Teacher
+from worker.muka.uncertainty import enable_dropout, entropy
+
+SHARD_SIZE = 1024
+"""Texts in a shard of the corpus; fixed, because the dropout seeds count shards."""
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What one teacher says about n texts, on the CPU.
+
+    Attributes:
+        logits: z [n, C] float32, deterministic.
+        mc_probabilities: p̂ [n, C] float32, mean over the dropout passes; softmax(z) without passes.
+        passes: [n] int16, dropout passes spent on each text.
+        pass_entropy: [n] float32, mean over the passes of each one's entropy in nats.
+        features: [n, width] float32, pooled sentence features, or None where no method wants them.
+    """
+
+    logits: Tensor
+    mc_probabilities: Tensor
+    passes: Tensor
+    pass_entropy: Tensor
+    features: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def save(self, path: Path) -> None:
+        """Write one safetensors file."""
+        tensors = {name: tensor.contiguous() for name, tensor in vars(self).items() if tensor is not None}
+        save_file(tensors, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(**load_file(path))
+
+    @classmethod
+    def cat(cls, shards: Sequence["TeacherOutputs"]) -> Self:
+        """The outputs for several shards as one, in order."""
+        names = [name for name, tensor in vars(shards[0]).items() if tensor is not None]
+        return cls(**{name: torch.cat([getattr(shard, name) for shard in shards]) for name in names})
+
+
+class ShardSampler:
+    """Runs one teacher over one shard: deterministically, or with the k-th dropout mask.
+
+    A pass is a function of (seed, teacher, shard, k) and the rows asked for; passes can be taken in any
+    order and on a part of the shard, so that sampling can go over several teachers together.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        texts: Sequence[str],
+        *,
+        seed: int,
+        shard: int,
+        max_length: int,
+        precision: Precision = "auto",
+        token_budget: int | None = None,
+        on_batch: Callable[[int], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self._teacher = teacher
+        self._texts = tokenise(teacher.tokenizer, texts, min(max_length, teacher.max_length))
+        self._seed_of_pass = partial(derive_seed, seed, "dropout", teacher.digest, shard)
+        self._dtype = _computing_type(teacher, precision)
+        self._budget = TokenBudget.for_device(token_budget, teacher.device)
+        self._on_batch = on_batch or _ignore
+        self._should_stop = should_stop or (lambda: False)
+
+    def deterministic(self, *, features: bool = False) -> Answer:
+        """One pass with dropout off over the whole shard: logits [n, C] (and features) float32."""
+        rows = torch.arange(len(self._texts)).numpy()
+        return self._run(rows, features=features)
+
+    def dropout_pass(self, k: int, rows: Rows) -> Tensor:
+        """softmax(z^(k)) of the texts `rows`, with the k-th dropout mask: [len(rows), C] float32."""
+        with seeded(self._seed_of_pass(k), self._teacher.device), enable_dropout(self._teacher.model):
+            return torch.softmax(self._run(rows).logits, dim=-1)
+
+    def _run(self, rows: Rows, *, features: bool = False) -> Answer:
+        batches, answers = [], []
+        lengths = self._texts.lengths[rows]
+        step = lambda places: self._answer(rows[places], features)  # noqa: E731
+        for places, answer in in_token_batches(step, lengths, self._budget):
+            batches.append(torch.from_numpy(places))
+            answers.append(answer)
+            self._on_batch(len(places))
+        back = torch.argsort(torch.cat(batches))
+        pooled = (
+            torch.cat([a.features for a in answers if a.features is not None])[back] if features else None
+        )
+        return Answer(torch.cat([a.logits for a in answers])[back], pooled)
+
+    @torch.inference_mode()
+    def _answer(self, rows: Rows, features: bool) -> Answer:
+        if self._should_stop():
+            raise StoppedError
+        batch = self._texts.collate(rows, self._teacher.device)
+        with autocast(self._dtype, self._teacher.device):
+            answer = forward(self._teacher.model, batch, features=features)
+        pooled = None if answer.features is None else answer.features.float().cpu()
+        return Answer(answer.logits.float().cpu(), pooled)
+
+
+def _ignore(_: int) -> None:
+    """Nobody wants to know of progress."""
+
+
+def _computing_type(teacher: Teacher, precision: Precision) -> torch.dtype:
+    """With "auto" it computes in the type of the teacher's weights."""
+    weights = torch.float32 if teacher.model.dtype == torch.float32 else torch.bfloat16
+    if precision == "float32" and weights != torch.float32:
+        raise ValueError(
+            "precision is 'float32'; allowed: auto, bfloat16 (the teacher's weights are bfloat16)"
+        )
+    return torch.bfloat16 if precision == "bfloat16" and weights == torch.float32 else torch.float32
+
+
+def score_shard(
+    teacher: Teacher,
+    texts: Sequence[str],
+    *,
+    method: Method,
+    seed: int,
+    shard: int,
+    max_length: int,
+    precision: Precision = "auto",
+    token_budget: int | None = None,
+    features: bool = False,
+    on_batch: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> TeacherOutputs:
+    """A teacher's deterministic logits and its Monte-Carlo dropout average for one shard (section 3).
+
+    The same arguments give the same numbers on the same kind of device, whichever worker computes them.
+
+    Args:
+        teacher: Loaded and frozen.
+        texts: The shard's texts, at most `SHARD_SIZE` in a job.
+        method: Tells K; 0 passes, or a teacher without dropout, leave the deterministic pass.
+        seed: The job's.
+        shard: The shard's number in the corpus.
+        max_length: Tokens per text; the teacher's own maximum caps it.
+        precision: "auto" is the type the teacher was loaded in; "bfloat16" autocasts float32 weights.
+        token_budget: Tokens per batch; halved when memory runs out.
+        features: Whether pooled sentence features are wanted as well.
+        on_batch: Told after each batch how many text passes were just done.
+        should_stop: Asked before each batch.
+
+    Raises:
+        StoppedError: `should_stop` answered True.
+        CorpusEmptyError: No texts.
+        OutOfMemoryError_: Not even one text fits.
+    """
+    sampler = ShardSampler(
+        teacher,
+        texts,
+        seed=seed,
+        shard=shard,
+        max_length=max_length,
+        precision=precision,
+        token_budget=token_budget,
+        on_batch=on_batch,
+        should_stop=should_stop,
+    )
+    answer = sampler.deterministic(features=features)
+    K = method.mc_samples if teacher.has_dropout else 0
+    p_hat, pass_entropy = _average(sampler, answer.logits, K)
+    passes = torch.full((len(texts),), K, dtype=torch.int16)
+    return TeacherOutputs(answer.logits, p_hat, passes, pass_entropy, answer.features)
+
+
+def _average(sampler: ShardSampler, logits: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """p̂ [n, C] and the mean entropy of the passes [n]; those of the deterministic pass for none."""
+    if samples == 0:
+        p = torch.softmax(logits, dim=-1)
+        return p, entropy(p)
+    rows = torch.arange(len(logits)).numpy()
+    total, total_entropy = torch.zeros_like(logits), torch.zeros(len(logits))
+    for k in range(samples):
+        p = sampler.dropout_pass(k, rows)
+        total += p
+        total_entropy += entropy(p)
+    return total / samples, total_entropy / samples
