@@ -1,0 +1,84 @@
+"""The typed Python client of a muka service. Needs no torch, no FastAPI, no database.
+
+from app.client import MukaClient
+
+with MukaClient() as client:
+    job = client.amalgamations.create(teachers=["acme/billing", "acme/shipping"], corpus="cor-…")
+    student = job.wait(on_progress=lambda job: print(job.stage, job.progress.fraction)).student()
+    client.students.download(student.id, "student/")
+"""
+
+from app.client.download import DownloadProgress
+from app.client.errors import (
+    ApiError,
+    ChecksumError,
+    ConflictError,
+    ConnectionFailedError,
+    DownloadError,
+    Fault,
+    GoneError,
+    InputError,
+    InvalidRequestError,
+    JobCancelledError,
+    JobFailedError,
+    MukaClientError,
+    NotFoundError,
+    Problem,
+    RateLimitedError,
+    ServiceError,
+    TooLargeError,
+    UnauthorizedError,
+    UnexpectedAnswerError,
+    UnsafePathError,
+    WaitTimeoutError,
+)
+from app.client.job import Job
+from app.client.muka_client import DEFAULT_URL, MukaClient
+from app.client.objects import (
+    Amalgamation,
+    Corpus,
+    Event,
+    Failure,
+    Model,
+    Progress,
+    Student,
+    StudentFile,
+    Transition,
+)
+
+__all__ = [
+    "DEFAULT_URL",
+    "Amalgamation",
+    "ApiError",
+    "ChecksumError",
+    "ConflictError",
+    "ConnectionFailedError",
+    "Corpus",
+    "DownloadError",
+    "DownloadProgress",
+    "Event",
+    "Failure",
+    "Fault",
+    "GoneError",
+    "InputError",
+    "InvalidRequestError",
+    "Job",
+    "JobCancelledError",
+    "JobFailedError",
+    "Model",
+    "MukaClient",
+    "MukaClientError",
+    "NotFoundError",
+    "Problem",
+    "Progress",
+    "RateLimitedError",
+    "ServiceError",
+    "Student",
+    "StudentFile",
+    "TooLargeError",
+    "Transition",
+    "UnauthorizedError",
+    "UnexpectedAnswerError",
+    "UnsafePathError",
+    "WaitTimeoutError",
+]

@@ -1,0 +1,123 @@
+"""`client.amalgamations`: the jobs."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.client.job import Job, cancel, events_of
+from app.client.objects import Amalgamation, Corpus, Event, Model, Student
+from app.client.pages import every
+from app.client.transport import Transport
+
+Options = Mapping[str, Any] | BaseModel
+"""A part of a recipe: a mapping, or a part of `app.domain.recipe`."""
+
+TeacherLike = str | Options | Model | Student
+"""A Hub id, `mdl-…` or `stu-…`; a mapping with `model` and `labels`; or what an upload has returned."""
+
+
+class Amalgamations:
+    """Jobs on the service."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def create(
+        self,
+        *,
+        teachers: Sequence[TeacherLike],
+        corpus: str | Corpus | Options,
+        student: Options | None = None,
+        method: Options | None = None,
+        training: Options | None = None,
+        evaluation: str | Corpus | Options | None = None,
+        name: str | None = None,
+        max_runtime_seconds: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Submit a job; what is left out gets the service's defaults.
+
+        Args:
+            teachers: two or more. `{"model": …, "labels": {"old": "new", "other": None}}` renames and drops.
+            corpus: id of an uploaded corpus, the corpus itself, or `{"texts": […]}`.
+            student: `init_from`, `layers`.
+            method: `mc_samples`, `temperature`, `integration`, `reweight`, …
+            training: `epochs`, `batch_size`, `learning_rate`, `max_length`, `seed`, …
+            evaluation: a labelled corpus to measure on: its id, the corpus, or `{"corpus": id}`.
+            name: for people.
+            max_runtime_seconds: after which the job fails as `timeout`.
+            metadata: your own keys and values, to find the job again.
+            idempotency_key: the same key never makes a second job; by default a fresh one for each call,
+                so that the client's own retries are safe.
+        """
+        body = {
+            "name": name,
+            "teachers": [_reference(teacher) for teacher in teachers],
+            "corpus": _reference(corpus),
+            "student": _options(student),
+            "method": _options(method),
+            "training": _options(training),
+            "evaluation": _evaluation(evaluation),
+            "max_runtime_seconds": max_runtime_seconds,
+            "metadata": None if metadata is None else dict(metadata),
+        }
+        return self.submit({key: value for key, value in body.items() if value is not None}, idempotency_key)
+
+    def submit(self, recipe: Options, idempotency_key: str | None = None) -> Job:
+        """Submit a whole body of `POST /amalgamations`, for instance one read from a file."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        made = self._transport.fetch(
+            Amalgamation, "POST", "/amalgamations", json=_options(recipe), headers=headers
+        )
+        return Job(self._transport, made)
+
+    def get(self, job_id: str) -> Job:
+        """One job."""
+        return Job(self._transport, self._transport.fetch(Amalgamation, "GET", f"/amalgamations/{job_id}"))
+
+    def list(
+        self,
+        *,
+        status: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        order: str = "desc",
+        page_size: int = 100,
+    ) -> Iterator[Job]:
+        """All jobs, the newest first; pages are read as you go on."""
+        wanted = {f"metadata[{key}]": value for key, value in (metadata or {}).items()}
+        parameters = {"status": status, "order": order, **wanted}
+        found = every(self._transport, Amalgamation, "/amalgamations", parameters, page_size)
+        return (Job(self._transport, amalgamation) for amalgamation in found)
+
+    def cancel(self, job_id: str) -> Job:
+        """End a job: at once when it is queued, as soon as its worker has let go when it runs."""
+        return Job(self._transport, cancel(self._transport, job_id))
+
+    def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """What has happened to a job since event `after`, oldest first."""
+        return events_of(self._transport, job_id, after)
+
+
+def _reference(thing: str | Options | Corpus | Model | Student) -> Any:
+    if isinstance(thing, Corpus | Model | Student):
+        return thing.id
+    return thing if isinstance(thing, str) else _options(thing)
+
+
+def _options(options: Options | None) -> dict[str, Any] | None:
+    if options is None:
+        return None
+    return (
+        options.model_dump(mode="json", exclude_unset=True)
+        if isinstance(options, BaseModel)
+        else dict(options)
+    )
+
+
+def _evaluation(evaluation: str | Corpus | Options | None) -> dict[str, Any] | None:
+    if isinstance(evaluation, str | Corpus):
+        return {"corpus": _reference(evaluation)}
+    return _options(evaluation)

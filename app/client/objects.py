@@ -1,0 +1,128 @@
+"""What the service answers, typed. Unknown fields are kept, so that newer services work."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.status import TERMINAL
+
+
+class ApiObject(BaseModel):
+    """An object of the API; fields that this client does not know are in `model_extra`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Corpus(ApiObject):
+    """Uploaded texts."""
+
+    id: str
+    name: str | None = None
+    texts: int = 0
+    size_bytes: int = 0
+    labelled: bool = False
+    """True when it has gold labels, which only an evaluation reads."""
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class Model(ApiObject):
+    """An uploaded teacher."""
+
+    id: str
+    name: str | None = None
+    architecture: str = ""
+    labels: list[str] = []
+    parameters: int = 0
+    size_bytes: int = 0
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class Student(ApiObject):
+    """What a job has made: a Hugging Face folder with one classifier over the union of the labels."""
+
+    id: str
+    amalgamation_id: str | None = None
+    name: str | None = None
+    architecture: str = ""
+    labels: list[str] = []
+    parameters: int = 0
+    size_bytes: int = 0
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+class StudentFile(ApiObject):
+    """One line of a student's manifest."""
+
+    path: str
+    """Relative to the student's folder, with `/`."""
+    sha256: str
+    size_bytes: int
+
+
+class Progress(ApiObject):
+    """How far a job is; fractions are of 1."""
+
+    fraction: float | None = None
+    stage_fraction: float | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    eta_seconds: float | None = None
+    updated_at: datetime | None = None
+
+
+class Failure(ApiObject):
+    """Why a job failed."""
+
+    code: str = "internal"
+    message: str = ""
+    stage: str | None = None
+    retryable: bool = False
+    hint: str | None = None
+
+
+class Transition(ApiObject):
+    """A status that a job had, and since when."""
+
+    status: str
+    at: datetime
+    attempt: int = 0
+
+
+class Event(ApiObject):
+    """One thing that happened to a job; numbered per job without gaps."""
+
+    sequence: int
+    type: str = ""
+    message: str = ""
+    data: dict[str, Any] = {}
+    created_at: datetime | None = None
+
+
+class Amalgamation(ApiObject):
+    """A job as the service shows it. Statuses and stages may be ones that this client does not know."""
+
+    id: str
+    status: str
+    stage: str | None = None
+    name: str | None = None
+    progress: Progress = Progress()
+    queue_position: int | None = None
+    attempt: int = 0
+    heartbeat_at: datetime | None = None
+    failure: Failure | None = None
+    transitions: list[Transition] = []
+    student_id: str | None = None
+    report: dict[str, Any] | None = None
+    metadata: dict[str, str] = {}
+    created_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """True when the status never changes again."""
+        return self.status in TERMINAL

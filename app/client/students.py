@@ -1,0 +1,60 @@
+"""`client.students`: what jobs have made."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.client.download import Download, OnProgress
+from app.client.objects import Student, StudentFile
+from app.client.pages import Page, every
+from app.client.transport import Transport
+
+
+class Students:
+    """Students on the service."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def get(self, student_id: str) -> Student:
+        """One student."""
+        return self._transport.fetch(Student, "GET", f"/students/{student_id}")
+
+    def list(self, *, order: str = "desc", page_size: int = 100) -> Iterator[Student]:
+        """All students, the newest first; pages are read as you go on."""
+        return every(self._transport, Student, "/students", {"order": order}, page_size)
+
+    def files(self, student_id: str) -> tuple[StudentFile, ...]:
+        """The manifest: every file with its sha256 and size."""
+        manifest = self._transport.fetch(Page[StudentFile], "GET", f"/students/{student_id}/files")
+        return tuple(manifest.data)
+
+    def delete(self, student_id: str) -> None:
+        """Remove the student and its files."""
+        self._transport.send("DELETE", f"/students/{student_id}")
+
+    def download(
+        self, student_id: str, folder: str | Path, *, on_progress: OnProgress | None = None, retries: int = 5
+    ) -> Path:
+        """Fetch the student's files into a folder that `transformers` loads.
+
+        A download that was cut off goes on where it stopped, in this call or in a later one. Every file
+        is checked against the manifest's sha256 before it gets its name.
+
+        Args:
+            student_id: `stu-…`.
+            folder: made when it is not there; files that are whole already are left alone.
+            on_progress: called as bytes arrive.
+            retries: tries in a row that bring nothing, after which it gives up.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ChecksumError: a file arrived damaged, twice.
+            ConnectionFailedError: the connection broke too often; call again to go on.
+        """
+        target = Path(folder)
+        manifest = self.files(student_id)
+        url = f"/students/{student_id}/files"
+        Download(self._transport, url, target, on_progress, retries).run(manifest)
+        return target
