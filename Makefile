@@ -33,6 +33,8 @@ check: $(VENV)/.installed-dev ## format, lint, types, import boundaries, contain
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/*.Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 
 format: $(VENV)/.installed-dev ## rewrite the sources as `make check` wants them
 	$(BIN)/ruff format
