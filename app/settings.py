@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     """How often the training writes a checkpoint."""
     threads: int | None = Field(None, ge=1)
     """Cores that one run may use; empty: all that the process may run on."""
+    stop_seconds: float = Field(30, ge=0)
+    """How long a worker that is asked to stop may take for its last checkpoint."""
+    worker_name: str | None = Field(None, min_length=1, max_length=200)
+    """Under which a worker holds its leases; empty: host and process."""
+    die_with_parent: int | None = None
+    """Pid of the process without which this one must not live; set by `muka serve` for its worker."""
 
     # Limits
     max_corpus_bytes: int = Field(2 * GIB, ge=1)
