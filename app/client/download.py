@@ -109,7 +109,8 @@ class Download:
             is_rest = answer.status_code == 206
             received = have if is_rest else 0
             with part.open("ab" if is_rest else "wb") as file:
-                for chunk in answer.iter_raw(1 << 20):
+                # As the bytes come: a chunk size would lose what is buffered when the line breaks.
+                for chunk in answer.iter_raw():
                     file.write(chunk)
                     received += len(chunk)
                     self._tell(entry, received)

@@ -1,0 +1,5 @@
+"""`python -m app.cli` is `muka`."""
+
+from app.cli import main
+
+main()

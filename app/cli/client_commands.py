@@ -1,0 +1,122 @@
+"""`muka watch`, `download`, `list`, `cancel`, and all client commands together for `muka`."""
+
+import sys
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.cli.client_session import URL, JsonOption, KeyOption, UrlOption, notes, results, session
+from app.cli.live_progress import doing, fetch_student, job_bar
+from app.cli.submit_command import submit
+from app.client import Job
+from app.domain.identifiers import Prefix, has_prefix
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, amg-….", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the commands into `muka`."""
+    app.command()(submit)
+    app.command()(watch)
+    app.command()(download)
+    app.command("list")(list_jobs)
+    app.command()(cancel)
+
+
+def watch(
+    job_id: JobArgument, as_json: JsonOption = False, url: UrlOption = URL, api_key: KeyOption = None
+) -> None:
+    """Follow a job: its events and its progress. Ends with 0 succeeded, 1 failed, 2 cancelled."""
+    with session(url, api_key) as client:
+        console = notes()
+        job = client.amalgamations.get(job_id)
+        with job_bar(console) as show:
+            tell = _event_teller(console, as_json=as_json)
+
+            def both(now: Job) -> None:
+                tell(now)
+                show(now)
+
+            job.wait(on_progress=both)
+
+
+def download(
+    what: Annotated[
+        str, typer.Argument(metavar="STUDENT_OR_JOB", help="stu-… or amg-… id.", show_default=False)
+    ],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="By default a new folder with the student's id.")
+    ] = None,
+    url: UrlOption = URL,
+    api_key: KeyOption = None,
+) -> None:
+    """Fetch a student; a download that was cut off goes on, and every file is checked."""
+    with session(url, api_key) as client:
+        student_id = (
+            client.amalgamations.get(what).student().id if has_prefix(what, Prefix.AMALGAMATION) else what
+        )
+        fetch_student(client, student_id, folder or Path(student_id), notes())
+
+
+def list_jobs(
+    status: Annotated[str | None, typer.Option(help="Only jobs in this status.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, from the newest.")] = 20,
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+    api_key: KeyOption = None,
+) -> None:
+    """Show the newest jobs."""
+    with session(url, api_key) as client:
+        jobs = list(islice(client.amalgamations.list(status=status, page_size=min(limit, 100)), limit))
+        if as_json:
+            for job in jobs:
+                results().print(job.amalgamation.model_dump_json())
+        elif jobs:
+            Console(highlight=False).print(_table(jobs))
+        else:
+            notes().print("No jobs yet. `muka submit --help` shows how to make one.")
+
+
+def cancel(job_id: JobArgument, url: UrlOption = URL, api_key: KeyOption = None) -> None:
+    """End a job: a queued one at once, a running one as soon as its worker lets go."""
+    with session(url, api_key) as client:
+        job = client.amalgamations.cancel(job_id)
+        results().print(f"{job.id} is {job.status}")
+
+
+def _event_teller(screen: Console, *, as_json: bool) -> Callable[[Job], None]:
+    """Prints the events that are new since the last call; people are spared the single metric points."""
+    newest = 0
+    # On a terminal both streams are one screen, and the bar's own console keeps out of its way.
+    console = screen if screen.is_terminal and sys.stdout.isatty() and not as_json else results()
+
+    def tell(job: Job) -> None:
+        nonlocal newest
+        for event in job.events(after=newest):
+            newest = event.sequence
+            if as_json:
+                console.print(event.model_dump_json())
+            elif event.type != "metric":
+                at = f"{event.created_at.astimezone():%H:%M:%S}  " if event.created_at else ""
+                console.print(f"{at}{event.message}", markup=False)
+
+    return tell
+
+
+def _table(jobs: list[Job]) -> Table:
+    table = Table("job", "name", "status", "progress", "made", box=None)
+    for job in jobs:
+        made = job.amalgamation.created_at
+        table.add_row(
+            job.id,
+            job.name or "",
+            doing(job),
+            f"{100 * (job.progress.fraction or 0):.0f} %",
+            f"{made.astimezone():%Y-%m-%d %H:%M}" if made else "",
+        )
+    return table
