@@ -6,9 +6,16 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from app.api.error_handlers import install_error_handlers
+from app.api.middleware import BodyLimit, RequestContext
+from app.api.openapi import describe
 from app.api.routes import amalgamations, corpora, health, models, students
 from app.services.backend import Backend
+from app.services.caretaker import caretaking
+from app.services.readiness import Readiness
 from app.settings import Settings, get_settings
+
+OWN_LIMITS = {"/corpora": "POST", "/models": "POST"}
+"""Uploads: they stream to the store, under limits of their own."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -17,12 +24,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.backend = Backend.from_settings(chosen)
-        yield
-        app.state.backend.close()
+        backend = Backend.from_settings(chosen)
+        app.state.backend = backend
+        app.state.readiness = Readiness(backend)
+        with caretaking(backend):
+            yield
+        backend.close()
 
-    app = FastAPI(title="muka", version="0.1.0", lifespan=lifespan)
+    app = FastAPI(title="muka", version="0.1.0", lifespan=lifespan, separate_input_output_schemas=False)
+    app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes, own_limits=OWN_LIMITS)
+    app.add_middleware(RequestContext)  # added last: outermost
     install_error_handlers(app)
     for room in (corpora, models, amalgamations, students, health):
         app.include_router(room.router)
+    describe(app)
     return app

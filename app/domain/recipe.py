@@ -6,7 +6,7 @@ again repeats the job.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 RECIPE_VERSION = 1
 """Raised when the meaning of a recipe changes; a worker refuses versions that it does not know."""
@@ -54,6 +54,22 @@ class HubDataset(Part):
     text_column: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "text"
     config: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
     revision: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+
+
+def _kind_of_corpus(corpus: Any) -> str:
+    if isinstance(corpus, HubDataset) or (isinstance(corpus, dict) and "dataset" in corpus):
+        return "<dataset>"
+    return "<texts>" if isinstance(corpus, InlineTexts | dict) else "<id>"
+
+
+CorpusSource = Annotated[
+    Annotated[Reference, Tag("<id>")]
+    | Annotated[InlineTexts, Tag("<texts>")]
+    | Annotated[HubDataset, Tag("<dataset>")],
+    Discriminator(_kind_of_corpus),
+]
+"""Told apart before validation, so that a fault names the field and not every form that it might have had.
+Tags in angle brackets are left out of JSON pointers."""
 
 
 class StudentSpec(Part):
@@ -104,7 +120,7 @@ class Recipe(Part):
 
     name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)] | None = None
     teachers: list[Teacher] = Field(min_length=2)
-    corpus: Reference | InlineTexts | HubDataset = Field(
+    corpus: CorpusSource = Field(
         description="Id of an uploaded corpus, up to 1,000 texts, or a Hub data set."
     )
     student: StudentSpec = StudentSpec()

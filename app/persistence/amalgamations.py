@@ -35,12 +35,17 @@ def add(session: Session, job: Amalgamation) -> None:
     session.flush()
 
 
-def find(session: Session, job_id: str, *, owner: str | None = None) -> Amalgamation | None:
-    """The job, or None when there is none, or it is another owner's. `owner=None`: any owner (workers)."""
+def find(
+    session: Session, job_id: str, *, owner: str | None = None, lock: bool = False
+) -> Amalgamation | None:
+    """The job, or None when there is none, or it is another owner's. `owner=None`: any owner (workers).
+
+    `lock`: nobody else changes it until the transaction ends.
+    """
     query = select(Amalgamation).where(Amalgamation.id == job_id)
     if owner is not None:
         query = query.where(Amalgamation.owner == owner)
-    return session.scalar(query)
+    return session.scalar(query.with_for_update() if lock else query)
 
 
 def status_of(session: Session, job_id: str) -> tuple[Status, int] | None:

@@ -1,5 +1,192 @@
-"""Routes of amalgamations."""
+"""Routes of amalgamations: the jobs."""
 
-from fastapi import APIRouter
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from sqlalchemy.orm import Session
+from starlette.responses import JSONResponse
+
+from app.api.dependencies import BackendDep, OwnerDep
+from app.api.parameters import After, IdempotencyKey, Limit, Order, metadata_filter, show_page
+from app.api.problems import problems
+from app.api.recipe_body import RecipeBody
+from app.api.representations import etag_of, is_known, represent
+from app.api.schemas import Amalgamation, Event, EventPage, Page
+from app.domain.errors import ConflictError, HubUnavailableError, InvalidRequestError, NotFoundError
+from app.domain.status import Status
+from app.persistence import tables
+from app.services import jobs, submission
+from app.services.idempotency import Once
+from app.services.jobs import Job
 
 router = APIRouter(prefix="/amalgamations", tags=["amalgamations"])
+
+JobId = Annotated[str, Path(description="`amg-…`")]
+POLL_AGAIN = {"Retry-After": "2"}
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "As `If-None-Match` says, the client has it already."}
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    operation_id="create_amalgamation",
+    summary="Submit a job",
+    response_model=Amalgamation,
+    responses=problems(InvalidRequestError, ConflictError, HubUnavailableError),
+)
+def create_amalgamation(
+    body: RecipeBody, backend: BackendDep, owner: OwnerDep, idempotency_key: IdempotencyKey = None
+) -> Response:
+    """Check teachers, labels and texts, and queue the job. Nothing is stored when anything is wrong."""
+    once = None
+    if idempotency_key is not None and body.recipe and not body.faults:
+        content = body.recipe.model_dump(mode="json")
+        once = Once.of(owner, "POST /amalgamations", idempotency_key, content)
+    answer = submission.submit(
+        backend, owner, recipe=body.recipe, faults=body.faults, once=once, render=_render
+    )
+    headers = {"Location": f"/amalgamations/{answer.resource_id}", **POLL_AGAIN}
+    if answer.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(answer.content, 202, headers)
+
+
+def _render(session: Session, row: tables.Amalgamation) -> dict[str, Any]:
+    return Amalgamation.of(Job.of(session, row)).model_dump(mode="json")
+
+
+@router.get("", operation_id="list_amalgamations", summary="List jobs")
+def list_amalgamations(
+    *,
+    request: Request,
+    response: Response,
+    backend: BackendDep,
+    owner: OwnerDep,
+    metadata: Annotated[dict[str, str], Depends(metadata_filter)],
+    limit: Limit = 20,
+    after: After = None,
+    order: Order = "desc",
+    status: Annotated[Status | None, Query(description="Only jobs in this status.")] = None,
+) -> Page[Amalgamation]:
+    """Filter by `status`, and by your own metadata: `?metadata[team]=support`."""
+    rows = jobs.page(
+        backend,
+        owner,
+        limit=limit,
+        after=after,
+        descending=order == "desc",
+        status=status,
+        metadata=metadata,
+    )
+    return show_page(
+        request=request,
+        response=response,
+        rows=rows,
+        limit=limit,
+        shown=Amalgamation.of,
+        page=Page[Amalgamation],
+    )
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="get_amalgamation",
+    summary="Show a job",
+    response_model=Amalgamation,
+    responses=problems(NotFoundError) | _NOT_MODIFIED,
+)
+async def get_amalgamation(
+    request: Request,
+    job_id: JobId,
+    backend: BackendDep,
+    owner: OwnerDep,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=60,
+            allow_inf_nan=False,
+            description="Seconds to hold the answer back until status or stage change (with "
+            "`If-None-Match`: until anything changes), or the job has ended.",
+        ),
+    ] = 0,
+) -> Response:
+    """Poll with `If-None-Match`, or let the service wait for you with `?wait=30`."""
+    first: list[tuple[str, str | None]] = []
+
+    def is_enough(job: Job) -> bool:
+        state = (job.row.status, job.row.stage)
+        first.append(state)
+        if "if-none-match" in request.headers:
+            etag = etag_of(Amalgamation.of(job).model_dump_json().encode())
+            return job.has_ended or not is_known(request, etag)
+        return job.has_ended or state != first[0]
+
+    job = await jobs.wait(lambda: jobs.get(backend, owner, job_id), is_enough, wait)
+    return represent(request, Amalgamation.of(job), {} if job.has_ended else POLL_AGAIN)
+
+
+@router.post(
+    "/{job_id}/cancel",
+    operation_id="cancel_amalgamation",
+    summary="Cancel a job",
+    response_model=Amalgamation,
+    responses=problems(NotFoundError, ConflictError)
+    | {202: {"model": Amalgamation, "description": "Its worker will end it."}},
+)
+def cancel_amalgamation(
+    job_id: JobId, response: Response, backend: BackendDep, owner: OwnerDep
+) -> Amalgamation:
+    """A queued job ends at once (200), a running one as soon as its worker has let go (202)."""
+    job = jobs.cancel(backend, owner, job_id)
+    if not job.has_ended:
+        response.status_code = 202
+        response.headers.update(POLL_AGAIN)
+    return Amalgamation.of(job)
+
+
+@router.delete(
+    "/{job_id}",
+    status_code=204,
+    operation_id="delete_amalgamation",
+    summary="Delete a job that has ended",
+    responses=problems(NotFoundError, ConflictError),
+)
+def delete_amalgamation(job_id: JobId, backend: BackendDep, owner: OwnerDep) -> None:
+    """With its events and working files; its student stays."""
+    jobs.delete(backend, owner, job_id)
+
+
+@router.get(
+    "/{job_id}/events",
+    operation_id="list_amalgamation_events",
+    summary="What happened to a job",
+    responses=problems(NotFoundError),
+)
+def list_amalgamation_events(
+    job_id: JobId,
+    backend: BackendDep,
+    owner: OwnerDep,
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Only events with a higher number.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Events a page.")] = 100,
+) -> EventPage:
+    """Every change of status and stage, every metric, checkpoint and warning, in order."""
+    rows = jobs.events_after(backend, owner, job_id, after, limit)
+    shown = [Event.of(row) for row in rows[:limit]]
+    first, last = (shown[0].sequence, shown[-1].sequence) if shown else (None, None)
+    return EventPage(
+        data=shown, has_more=len(rows) > limit, first_id=first, last_id=last, last_sequence=last or after
+    )
+
+
+@router.get(
+    "/{job_id}/report",
+    operation_id="get_amalgamation_report",
+    summary="What a job found out",
+    responses=problems(NotFoundError),
+)
+def get_amalgamation_report(job_id: JobId, backend: BackendDep, owner: OwnerDep) -> dict[str, Any]:
+    """Scores, choices of teacher, metrics: there when the job has succeeded."""
+    return jobs.report(backend, owner, job_id)

@@ -1,0 +1,96 @@
+"""RFC 9457 problems: the one form of every error, on the wire and in the OpenAPI document."""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.domain.errors import Fault, MukaError
+
+MEDIA_TYPE = "application/problem+json"
+SCHEMA_REF = "#/components/schemas/Problem"
+
+
+class ProblemFault(BaseModel):
+    """One thing that is wrong with the request."""
+
+    pointer: str = Field(
+        description="JSON pointer into the body (`/teachers/0/model`), a parameter, or a line of a file."
+    )
+    code: str
+    detail: str = Field(description="What is wrong, and what to do about it.")
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 writes it."""
+
+    type: str = Field(description="`urn:muka:problem:` and the code.")
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="Path of the request.")
+    code: str = Field(description="Stable name of the problem, for programs.")
+    request_id: str = Field(description="Also the header `X-Request-Id`, and in the service's log.")
+    errors: list[ProblemFault] = Field(description="Every fault of the request, all at once.")
+
+
+def problem_response(
+    scope: Scope,
+    *,
+    status: int,
+    code: str,
+    detail: str,
+    title: str | None = None,
+    faults: Sequence[Fault] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Render one. ASCII only, so that no text that a client sent can break the answer."""
+    problem = Problem(
+        type=f"urn:muka:problem:{code}",
+        title=title or HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=scope.get("path", ""),
+        code=code,
+        request_id=request_id(scope),
+        errors=[ProblemFault(pointer=f.pointer, code=f.code, detail=f.detail) for f in faults],
+    )
+    content = json.dumps(problem.model_dump(mode="python"))
+    return Response(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def request_id(scope: Scope) -> str:
+    """The id that the middleware gave to this request."""
+    return str(scope.get("state", {}).get("request_id", "unknown"))
+
+
+def problems(*errors: type[MukaError]) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route: one entry a status, one example an error."""
+    declared: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        entry = declared.setdefault(
+            error.status,
+            {
+                "description": error.title,
+                "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA_REF}, "examples": {}}},
+            },
+        )
+        entry["content"][MEDIA_TYPE]["examples"][error.code] = {"value": _example(error)}
+    return declared
+
+
+def _example(error: type[MukaError]) -> dict[str, Any]:
+    return {
+        "type": f"urn:muka:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": (error.__doc__ or error.title).strip().splitlines()[0],
+        "instance": "/amalgamations",
+        "code": error.code,
+        "request_id": "req-01990b6d2f4c7aa0b1c2d3e4f5a6b7c8",
+        "errors": [],
+    }

@@ -1,0 +1,29 @@
+"""Answers with validators: an `ETag` over the bytes, and 304 where the client has them already."""
+
+import hashlib
+from collections.abc import Mapping
+
+from fastapi import Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+
+def etag_of(content: bytes) -> str:
+    """A strong validator."""
+    return f'"{hashlib.sha256(content).hexdigest()}"'
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """True when `If-None-Match` names this representation (weak comparison, RFC 9110 13.1.2)."""
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return "*" in known or etag in known
+
+
+def represent(request: Request, thing: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
+    """The object as JSON with its `ETag`, or 304."""
+    content = thing.model_dump_json().encode()
+    etag = etag_of(content)
+    validators = {"ETag": etag, "Cache-Control": "no-cache", **(headers or {})}
+    if is_known(request, etag):
+        return Response(status_code=304, headers=validators)
+    return Response(content, media_type="application/json", headers=validators)

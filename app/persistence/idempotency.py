@@ -1,0 +1,35 @@
+"""Queries over the answers that are kept for repeated POSTs."""
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.persistence.tables import IdempotencyKey
+from app.persistence.time import now
+
+KEPT_SECONDS = 24 * 3600
+"""After this long a key is as good as new."""
+
+
+def find(session: Session, owner: str, route: str, key: str) -> IdempotencyKey | None:
+    """The answer under this key, unless it is too old."""
+    query = select(IdempotencyKey).where(
+        IdempotencyKey.owner == owner,
+        IdempotencyKey.route == route,
+        IdempotencyKey.key == key,
+        IdempotencyKey.created_at > now(-KEPT_SECONDS),
+    )
+    return session.scalar(query)
+
+
+def add(session: Session, row: IdempotencyKey) -> None:
+    """Keep an answer; raises `IntegrityError` when another request under this key was quicker."""
+    session.execute(
+        delete(IdempotencyKey).where(
+            IdempotencyKey.owner == row.owner,
+            IdempotencyKey.route == row.route,
+            IdempotencyKey.key == row.key,
+            IdempotencyKey.created_at <= now(-KEPT_SECONDS),
+        )
+    )
+    session.add(row)
+    session.flush()

@@ -1,0 +1,129 @@
+"""Models that a request names: on the Hub, uploaded, or students of earlier jobs; as facts, never loaded."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.domain.errors import Fault, InvalidModelError
+from app.domain.identifiers import Prefix, has_prefix
+from app.ingestion.classifier_config import check_classifier_config
+from app.persistence import owned
+from app.persistence.tables import Model, Student
+from app.services import hub
+from app.services.backend import Backend
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+_LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that exists, whose weights are safetensors, and which needs no code of its own."""
+
+    reference: str
+    source: Literal["hub", "model", "student"]
+    digest: str
+    """Names the content."""
+    weights: frozenset[str]
+    """Content of the weight files: equal for copies under other names, also with other label names."""
+    config: Mapping[str, Any]
+    repo_id: str | None = None
+    commit: str | None = None
+    object_id: str | None = None
+    storage_prefix: str | None = None
+
+    @property
+    def layers(self) -> int | None:
+        """Encoder layers, when the configuration tells."""
+        counts = (self.config.get(key) for key in _LAYERS)
+        return next((count for count in counts if isinstance(count, int)), None)
+
+
+def find(backend: Backend, owner: str, reference: str) -> Candidate:
+    """The model behind a reference.
+
+    Raises:
+        InvalidModelError: there is none, or it cannot be used; `problem_code` says why.
+        HubUnavailableError: the Hub does not answer.
+    """
+    prefix = reference.partition("-")[0]
+    if prefix in tuple(Prefix) and "/" not in reference:
+        return _stored(backend, owner, reference)
+    return _on_hub(reference)
+
+
+def check_teacher(candidate: Candidate) -> tuple[str, tuple[str, ...]]:
+    """Architecture and label names of a model that is to teach.
+
+    Raises:
+        InvalidModelError: it is no classifier of at least two classes; `faults` has every reason.
+    """
+    config = check_classifier_config(candidate.config)
+    return config.architecture, config.labels
+
+
+def faults_of(pointer: str, reference: str, error: InvalidModelError) -> list[Fault]:
+    """The error as faults of the request's field."""
+    if not error.faults:
+        return [Fault(pointer, error.problem_code, error.detail)]
+    return [Fault(pointer, fault.code, f"{reference}: {fault.detail}") for fault in error.faults]
+
+
+def _stored(backend: Backend, owner: str, reference: str) -> Candidate:
+    row: Model | Student | None = None
+    with backend.database.read() as session:
+        if has_prefix(reference, Prefix.MODEL):
+            row = owned.find(session, Model, reference, owner=owner)
+        elif has_prefix(reference, Prefix.STUDENT):
+            row = owned.find(session, Student, reference, owner=owner)
+    if row is None:
+        raise InvalidModelError(f"there is no model or student {reference!r}", code="teacher_not_found")
+    with backend.store.open(f"{row.storage_prefix}/config.json") as file:
+        config = json.load(file)
+    return Candidate(
+        reference=reference,
+        source="model" if isinstance(row, Model) else "student",
+        digest=row.digest,
+        weights=_weights({file["path"]: file["sha256"] for file in row.files}),
+        config=config,
+        object_id=row.id,
+        storage_prefix=row.storage_prefix,
+    )
+
+
+def _on_hub(reference: str) -> Candidate:
+    found = hub.fetch(reference)
+    weights = _weights(found.files)
+    if not weights:
+        raise _without_weights(found)
+    if found.config.get("auto_map"):
+        raise InvalidModelError(
+            f"{found.repo_id} needs code of its own (`auto_map`), which muka never runs; use an architecture "
+            "that is part of the transformers library",
+            code="custom_code",
+        )
+    return Candidate(
+        reference=reference,
+        source="hub",
+        digest=found.digest,
+        weights=weights,
+        config=found.config,
+        repo_id=found.repo_id,
+        commit=found.commit,
+    )
+
+
+def _weights(files: Mapping[str, str]) -> frozenset[str]:
+    return frozenset(oid for path, oid in files.items() if "/" not in path and path.endswith(".safetensors"))
+
+
+def _without_weights(found: hub.HubModel) -> InvalidModelError:
+    pickles = [path for path in found.files if "/" not in path and path.endswith(_PICKLES)]
+    if pickles:
+        return InvalidModelError(
+            f"{found.repo_id} has its weights only as {', '.join(sorted(pickles)[:3])}, a format that can "
+            "run code when it is read: convert them with `model.save_pretrained(folder)`, and upload that",
+            code="teacher_unsafe_format",
+        )
+    return InvalidModelError(f"{found.repo_id} has no weights (*.safetensors)", code="teacher_not_found")

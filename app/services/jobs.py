@@ -1,0 +1,156 @@
+"""Use cases over jobs that exist: look, wait, list, cancel, delete."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from app.domain.errors import ConflictError, NotFoundError
+from app.domain.identifiers import Prefix, has_prefix
+from app.domain.status import TERMINAL, Status
+from app.persistence import amalgamations, events
+from app.persistence.tables import Amalgamation, Event
+from app.services.backend import Backend
+
+LOOK_AGAIN_SECONDS = 0.5
+"""How often a long poll looks."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A row, and what only the other rows tell."""
+
+    row: Amalgamation
+    queue_position: int | None
+
+    @property
+    def has_ended(self) -> bool:
+        """True when nothing changes any more."""
+        return self.row.status in TERMINAL
+
+    @classmethod
+    def of(cls, session: Session, row: Amalgamation) -> "Job":
+        """With its place in the queue."""
+        return cls(row, amalgamations.queue_position(session, row))
+
+
+def get(backend: Backend, owner: str, job_id: str) -> Job:
+    """One job.
+
+    Raises:
+        NotFoundError: there is none, or it is another owner's.
+    """
+    with backend.database.read() as session:
+        return Job.of(session, _find(session, owner, job_id))
+
+
+async def wait(look: Callable[[], T], is_enough: Callable[[T], bool], seconds: float) -> T:
+    """Look until it is enough, at most `seconds`; no thread is held in between."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = await asyncio.to_thread(look)
+        left = deadline - time.monotonic()
+        if left <= 0 or is_enough(seen):
+            return seen
+        await asyncio.sleep(min(LOOK_AGAIN_SECONDS, left))
+
+
+def page(
+    backend: Backend,
+    owner: str,
+    *,
+    limit: int,
+    after: str | None,
+    descending: bool,
+    status: Status | None,
+    metadata: dict[str, str],
+) -> list[Job]:
+    """Up to `limit + 1` jobs; the one more tells that there is a next page."""
+    with backend.database.read() as session:
+        rows = amalgamations.page(
+            session,
+            owner,
+            limit=limit,
+            after=after,
+            descending=descending,
+            status=status,
+            metadata=metadata,
+        )
+        return [Job.of(session, row) for row in rows]
+
+
+def cancel(backend: Backend, owner: str, job_id: str) -> Job:
+    """End a job: at once when it is queued, otherwise its worker ends it. Repeating it changes nothing.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: it has succeeded or failed already.
+    """
+    with backend.database.write() as session:
+        row = _find(session, owner, job_id, lock=True)
+        if row.status == Status.QUEUED:
+            message, to = "cancelled by the user while queued", Status.CANCELLED
+        else:
+            message, to = "the user asked to cancel; the worker will stop", Status.CANCELLING
+        changed = amalgamations.change_status(session, job_id, to, message, only_from=(Status(row.status),))
+        if changed is None and row.status not in (Status.CANCELLING, Status.CANCELLED):
+            raise ConflictError(
+                f"the job has {row.status} already, so it cannot be cancelled", code="job_ended"
+            )
+        return Job.of(session, changed or row)
+
+
+def delete(backend: Backend, owner: str, job_id: str) -> None:
+    """Remove a job that has ended, its events and its working files; its student stays.
+
+    Raises:
+        NotFoundError: there is none.
+        ConflictError: it has not ended.
+    """
+    with backend.database.write() as session:
+        row = _find(session, owner, job_id, lock=True)
+        if row.status not in TERMINAL:
+            raise ConflictError(
+                f"the job is {row.status}; cancel it (POST /amalgamations/{job_id}/cancel) and delete it "
+                "when it has ended",
+                code="job_live",
+            )
+        amalgamations.remove(session, job_id)
+    backend.store.delete(f"jobs/{job_id}")
+
+
+def events_after(backend: Backend, owner: str, job_id: str, sequence: int, limit: int) -> Sequence[Event]:
+    """Up to `limit + 1` events with a higher number, oldest first.
+
+    Raises:
+        NotFoundError: there is no such job.
+    """
+    with backend.database.read() as session:
+        _find(session, owner, job_id)
+        return events.after(session, job_id, sequence, limit=limit + 1)
+
+
+def report(backend: Backend, owner: str, job_id: str) -> dict[str, object]:
+    """What a job that has succeeded found out.
+
+    Raises:
+        NotFoundError: there is no such job, or it has no report.
+    """
+    row = get(backend, owner, job_id).row
+    if row.report is None:
+        detail = f"the job is {row.status}; the report is there when it has succeeded"
+        raise NotFoundError(detail, code="report_not_available")
+    return row.report
+
+
+def _find(session: Session, owner: str, job_id: str, *, lock: bool = False) -> Amalgamation:
+    row = None
+    if has_prefix(job_id, Prefix.AMALGAMATION):
+        row = amalgamations.find(session, job_id, owner=owner, lock=lock)
+    if row is None:
+        raise NotFoundError(f"there is no amalgamation {job_id[:100]!r}")
+    return row

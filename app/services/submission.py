@@ -1,0 +1,128 @@
+"""The use case behind `POST /amalgamations`: check all, store once, commit, then send."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
+
+from app.domain.errors import Fault, InvalidRequestError
+from app.domain.identifiers import Prefix, new_id
+from app.domain.recipe import InlineTexts, Recipe, Resolved
+from app.persistence import amalgamations, owned
+from app.persistence.tables import Amalgamation
+from app.services import submission_checks
+from app.services.backend import Backend
+from app.services.idempotency import Answer, Once, create
+from app.services.submission_checks import Findings
+
+
+def submit(
+    backend: Backend,
+    owner: str,
+    *,
+    recipe: Recipe | None,
+    faults: Sequence[Fault],
+    once: Once | None,
+    render: Callable[[Session, Amalgamation], dict[str, Any]],
+) -> Answer:
+    """Create a job.
+
+    Args:
+        backend: what it stands on.
+        owner: whose job it will be.
+        recipe: as much of the body as could be read.
+        faults: what is wrong with the body's form; the checks add to it.
+        once: the idempotency key, when the client sent one.
+        render: makes the answer from the new row, inside the transaction.
+
+    Raises:
+        InvalidRequestError: with every fault; nothing was stored.
+        HubUnavailableError: a teacher of the Hub cannot be looked up just now.
+    """
+    if once is not None and (replay := once.earlier(backend.database)):
+        return replay
+    findings = submission_checks.check(backend, owner, recipe) if recipe else Findings()
+    _refuse([*faults, *findings.faults])
+    if recipe is None:
+        raise InvalidRequestError("the body is no recipe")
+    corpus_id = _corpus_id(backend, owner, recipe)
+    job = _job(owner, recipe, findings, corpus_id)
+
+    def make(session: Session) -> Answer:
+        _refuse(_lock_inputs(session, job))
+        amalgamations.add(session, job)
+        return Answer(job.id, render(session, job))
+
+    answer = create(backend.database, once, make)
+    if not answer.replayed:
+        send(backend, answer.resource_id)
+    return answer
+
+
+def send(backend: Backend, job_id: str) -> None:
+    """Tell the workers. A broker that does not answer delays the job: the dispatcher sends it later."""
+    try:
+        backend.queue.enqueue(job_id)
+    except OperationalError:
+        return
+    with backend.database.write() as session:
+        amalgamations.mark_dispatched(session, job_id)
+
+
+def _refuse(faults: Sequence[Fault]) -> None:
+    if faults:
+        count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise InvalidRequestError(
+            f"the job cannot be created, the request has {count}: {faults[0].detail}", faults=faults
+        )
+
+
+def _corpus_id(backend: Backend, owner: str, recipe: Recipe) -> str:
+    if isinstance(recipe.corpus, str):
+        return recipe.corpus
+    from app.services import corpora  # noqa: PLC0415  (brings pyarrow along, which few requests need)
+
+    if isinstance(recipe.corpus, InlineTexts):
+        return corpora.create_from_texts(backend, owner, recipe.corpus.texts).id
+    return corpora.create_from_hub_dataset(backend, owner, recipe.corpus).id
+
+
+def _job(owner: str, recipe: Recipe, findings: Findings, corpus_id: str) -> Amalgamation:
+    # Inline texts are a corpus by now: the row stays small, and the recipe can be sent again.
+    stored = (
+        recipe.model_copy(update={"corpus": corpus_id}) if isinstance(recipe.corpus, InlineTexts) else recipe
+    )
+    resolved = Resolved(
+        teachers=findings.teachers,
+        student=findings.student,
+        labels=findings.labels,
+        corpus_id=corpus_id,
+        evaluation_corpus_id=recipe.evaluation.corpus if recipe.evaluation else None,
+    )
+    return Amalgamation(
+        id=new_id(Prefix.AMALGAMATION),
+        owner=owner,
+        name=recipe.name,
+        recipe=stored.model_dump(mode="json"),
+        resolved=resolved.model_dump(mode="json"),
+        user_metadata=recipe.metadata,
+    )
+
+
+def _lock_inputs(session: Session, job: Amalgamation) -> list[Fault]:
+    """Hold what the job needs until it is committed, so that nobody deletes it in between."""
+    resolved = Resolved.model_validate(job.resolved)
+    needed = {"/corpus": resolved.corpus_id}
+    if resolved.evaluation_corpus_id:
+        needed["/evaluation/corpus"] = resolved.evaluation_corpus_id
+    for index, teacher in enumerate(resolved.teachers):
+        if teacher.object_id:
+            needed[f"/teachers/{index}/model"] = teacher.object_id
+    if resolved.student.storage_prefix:
+        needed["/student/init_from"] = job.recipe["student"]["init_from"]
+    return [
+        Fault(pointer, "deleted", f"{object_id} was deleted while the request was checked")
+        for pointer, object_id in needed.items()
+        if not owned.hold(session, object_id, owner=job.owner)
+    ]

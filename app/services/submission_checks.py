@@ -1,0 +1,237 @@
+"""Everything that can be wrong with a recipe beyond its form: all faults at once, nothing stored.
+
+Every check adds to one list of faults and goes on; `Resolved` exists only when the list is empty.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from app.domain import labels as label_names
+from app.domain.errors import Fault, InvalidModelError
+from app.domain.identifiers import Prefix, has_prefix
+from app.domain.recipe import (
+    EvaluationSpec,
+    Recipe,
+    ResolvedStudent,
+    ResolvedTeacher,
+    TeacherSpec,
+)
+from app.persistence import owned
+from app.persistence.tables import Corpus
+from app.services import candidates
+from app.services.backend import Backend
+from app.services.candidates import Candidate
+
+UNREADABLE = "?"
+"""Stands for a part of the body whose form is wrong already: it is not looked up."""
+
+_LOOKUPS = 8
+"""Models that are asked for at once."""
+_TEACHER_INDEX = re.compile(r"teachers/(\d{1,6})")
+
+
+@dataclass
+class Findings:
+    """What the checks found out."""
+
+    faults: list[Fault] = field(default_factory=list)
+    teachers: list[ResolvedTeacher] = field(default_factory=list)
+    student: ResolvedStudent = field(default_factory=lambda: ResolvedStudent(teacher=0))
+    labels: list[str] = field(default_factory=list)
+
+
+def check(backend: Backend, owner: str, recipe: Recipe) -> Findings:
+    """Look at every part of the recipe.
+
+    Raises:
+        HubUnavailableError: a model of the Hub cannot be looked up just now.
+    """
+    findings = Findings()
+    faults = findings.faults
+    faults += _number_faults(len(recipe.teachers), backend.settings.max_teachers)
+    faults += _text_faults(recipe)
+    found = _look_up(backend, owner, recipe, faults)
+    faults += _same_faults(recipe, found)
+    for index, teacher in enumerate(recipe.teachers):
+        _check_teacher(index, teacher, found.get(teacher.model), findings)
+    findings.student = _check_student(recipe, found, faults)
+    faults += _corpus_faults(backend, owner, recipe)
+    findings.labels = label_names.union([teacher.labels for teacher in findings.teachers])
+    return findings
+
+
+def _number_faults(count: int, limit: int) -> Iterator[Fault]:
+    if count > limit:
+        detail = f"{count} teachers, more than the limit of {limit} (MUKA_MAX_TEACHERS)"
+        yield Fault("/teachers", "too_many_teachers", detail)
+
+
+def _text_faults(recipe: Recipe) -> Iterator[Fault]:
+    """A NUL character is the one that a database cannot hold."""
+    texts = {"/name": [recipe.name or ""], "/metadata": [t for pair in recipe.metadata.items() for t in pair]}
+    for index, teacher in enumerate(recipe.teachers):
+        texts[f"/teachers/{index}/labels"] = [
+            name or "" for pair in (teacher.labels or {}).items() for name in pair
+        ]
+    for pointer, strings in texts.items():
+        if any("\0" in text for text in strings):
+            yield Fault(pointer, "nul_character", "must not hold the character U+0000; remove it")
+
+
+# --- Models ----------------------------------------------------------------------------------------
+
+
+def _look_up(backend: Backend, owner: str, recipe: Recipe, faults: list[Fault]) -> dict[str, Candidate]:
+    """All models that the recipe names, each looked up once; what is not found becomes a fault."""
+    pointers: dict[str, list[str]] = {}
+    for index, teacher in enumerate(recipe.teachers[: backend.settings.max_teachers]):
+        pointers.setdefault(teacher.model, []).append(f"/teachers/{index}/model")
+    if not recipe.student.init_from.startswith("teachers/"):
+        pointers.setdefault(recipe.student.init_from, []).append("/student/init_from")
+    pointers.pop(UNREADABLE, None)
+
+    def ask(reference: str) -> Candidate | InvalidModelError:
+        try:
+            return candidates.find(backend, owner, reference)
+        except InvalidModelError as error:
+            return error
+
+    found: dict[str, Candidate] = {}
+    with ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="look-up") as pool:
+        for reference, answer in zip(pointers, pool.map(ask, pointers), strict=True):
+            if isinstance(answer, Candidate):
+                found[reference] = answer
+            else:
+                for pointer in pointers[reference]:
+                    faults += candidates.faults_of(pointer, reference, answer)
+    return found
+
+
+def _same_faults(recipe: Recipe, found: dict[str, Candidate]) -> Iterator[Fault]:
+    first_with: dict[frozenset[str], int] = {}
+    for index, teacher in enumerate(recipe.teachers):
+        candidate = found.get(teacher.model)
+        if candidate is None:
+            continue
+        first = first_with.setdefault(candidate.weights, index)
+        if first != index:
+            yield Fault(
+                f"/teachers/{index}/model",
+                "same_teacher",
+                f"{teacher.model} has the same weights as teacher {first} ({recipe.teachers[first].model}); "
+                "leave one of them out: a teacher has one voice",
+            )
+
+
+def _check_teacher(index: int, spec: TeacherSpec, candidate: Candidate | None, findings: Findings) -> None:
+    if candidate is None:
+        return
+    try:
+        architecture, labels = candidates.check_teacher(candidate)
+    except InvalidModelError as error:
+        findings.faults += candidates.faults_of(f"/teachers/{index}/model", spec.model, error)
+        return
+    names = label_names.mapped(labels, spec.labels)
+    findings.faults += _label_faults(index, spec, labels, names)
+    findings.teachers.append(
+        ResolvedTeacher(
+            source=candidate.source,
+            reference=spec.model,
+            repo_id=candidate.repo_id,
+            commit=candidate.commit,
+            object_id=candidate.object_id,
+            storage_prefix=candidate.storage_prefix,
+            digest=candidate.digest,
+            architecture=architecture,
+            labels=names,
+        )
+    )
+
+
+def _label_faults(
+    index: int, spec: TeacherSpec, labels: Sequence[str], names: Sequence[str | None]
+) -> Iterator[Fault]:
+    pointer = f"/teachers/{index}/labels"
+    for unknown in label_names.unknown_in_mapping(labels, spec.labels or {}):
+        escaped = unknown.replace("~", "~0").replace("/", "~1")
+        known = ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
+        yield Fault(
+            f"{pointer}/{escaped}", "label_unknown", f"{spec.model} has no label {unknown!r}; it has: {known}"
+        )
+    if nameless := label_names.placeholders(names):
+        example = "{" + ", ".join(f'"{name}": "…"' for name in nameless[:3]) + "}"
+        yield Fault(
+            pointer,
+            "placeholder_labels",
+            f"teacher {index} ({spec.model}) has labels without a meaning: {', '.join(nameless[:20])}; map "
+            f'each to its name, or to null to drop it: {{"model": "{spec.model}", "labels": {example}}}',
+        )
+    kept = {name for name in names if name is not None}
+    if len(kept) < 2:
+        detail = (
+            f"teacher {index} ({spec.model}) keeps {len(kept)} of its labels; it needs at least two different"
+        )
+        yield Fault(pointer, "too_few_labels", f"{detail}: drop fewer, or leave this teacher out")
+
+
+def _check_student(recipe: Recipe, found: dict[str, Candidate], faults: list[Fault]) -> ResolvedStudent:
+    spec, index = recipe.student, None
+    start: Candidate | None
+    if spec.init_from.startswith("teachers/"):
+        match = _TEACHER_INDEX.fullmatch(spec.init_from)
+        index = int(match[1]) if match else None
+        if index is None or index >= len(recipe.teachers):
+            detail = (
+                f"{spec.init_from!r} is no teacher: give teachers/0 to teachers/{len(recipe.teachers) - 1}"
+            )
+            faults.append(Fault("/student/init_from", "teacher_out_of_range", detail))
+            return ResolvedStudent(teacher=0)
+        start = found.get(recipe.teachers[index].model)
+    else:
+        start = found.get(spec.init_from)
+    if start is None:
+        return ResolvedStudent(teacher=0)
+    if spec.layers is not None and start.layers is not None and spec.layers > start.layers:
+        detail = f"{start.reference} has {start.layers} layers; ask for at most that many, or leave this out"
+        faults.append(Fault("/student/layers", "too_many_layers", detail))
+    if index is not None:
+        return ResolvedStudent(teacher=index)
+    return ResolvedStudent(
+        source=start.source,
+        repo_id=start.repo_id,
+        commit=start.commit,
+        storage_prefix=start.storage_prefix,
+    )
+
+
+# --- Texts -----------------------------------------------------------------------------------------
+
+
+def _corpus_faults(backend: Backend, owner: str, recipe: Recipe) -> Iterator[Fault]:
+    if isinstance(recipe.corpus, str) and recipe.corpus != UNREADABLE:
+        yield from _missing_corpus(backend, owner, "/corpus", recipe.corpus)
+    evaluation: EvaluationSpec | None = recipe.evaluation
+    if evaluation is None:
+        return
+    missing = list(_missing_corpus(backend, owner, "/evaluation/corpus", evaluation.corpus))
+    yield from missing
+    if not missing and not _corpus(backend, owner, evaluation.corpus).labelled:  # type: ignore[union-attr]
+        detail = (
+            f"{evaluation.corpus} has no labels; upload it with `label_column`, or leave the evaluation out"
+        )
+        yield Fault("/evaluation/corpus", "corpus_without_labels", detail)
+
+
+def _missing_corpus(backend: Backend, owner: str, pointer: str, corpus_id: str) -> Iterator[Fault]:
+    if _corpus(backend, owner, corpus_id) is None:
+        detail = f"there is no corpus {corpus_id[:100]!r}; upload the texts with POST /corpora"
+        yield Fault(pointer, "corpus_not_found", detail)
+
+
+def _corpus(backend: Backend, owner: str, corpus_id: str) -> Corpus | None:
+    if not has_prefix(corpus_id, Prefix.CORPUS):
+        return None
+    with backend.database.read() as session:
+        return owned.find(session, Corpus, corpus_id, owner=owner)
