@@ -15,15 +15,16 @@ OWNER = "default"
 _bearer = HTTPBearer(auto_error=False, description="The key of the setting MUKA_API_KEY.")
 
 
-def _backend(request: Request) -> Backend:
+async def _backend(request: Request) -> Backend:
     backend: Backend = request.app.state.backend
     return backend
 
 
+# `async`, for they wait for nothing: a plain function would cost a thread of the pool each time.
 BackendDep = Annotated[Backend, Depends(_backend)]
 
 
-def _owner(
+async def _owner(
     backend: BackendDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> str:
     expected = backend.settings.api_key

@@ -13,7 +13,13 @@ from starlette.responses import Response
 
 from app.api.pointers import faults_of
 from app.api.problems import problem_response, request_id
-from app.domain.errors import InvalidRequestError, MukaError, NotReadyError, PayloadTooLargeError
+from app.domain.errors import (
+    InvalidRequestError,
+    MukaError,
+    NotReadyError,
+    PayloadTooLargeError,
+    RangeNotSatisfiableError,
+)
 from app.storage import StoreError
 
 _log = logging.getLogger(__name__)
@@ -50,6 +56,8 @@ def _ours(request: Request, error: MukaError) -> Response:
 def _headers(error: MukaError) -> dict[str, str]:
     if error.status == HTTPStatus.UNAUTHORIZED:
         return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, RangeNotSatisfiableError):
+        return {"Content-Range": f"bytes */{error.size_bytes}"}
     if isinstance(error, PayloadTooLargeError):
         return {"Connection": "close"}  # the rest of the body is not read
     return RETRY_LATER if error.status in (502, 503) else {}

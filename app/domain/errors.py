@@ -116,6 +116,10 @@ class RangeNotSatisfiableError(MukaError):
     code = "range_not_satisfiable"
     title = "Range not satisfiable"
 
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"the file has {size_bytes} bytes; ask for a range within them")
+        self.size_bytes = size_bytes
+
 
 class HubUnavailableError(MukaError):
     """The Hugging Face Hub does not answer; the request may work later."""

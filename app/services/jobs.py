@@ -1,11 +1,11 @@
 """Use cases over jobs that exist: look, wait, list, cancel, delete."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from anyio import sleep, to_thread
 from sqlalchemy.orm import Session
 
 from app.domain.errors import ConflictError, NotFoundError
@@ -52,11 +52,11 @@ async def wait(look: Callable[[], T], is_enough: Callable[[T], bool], seconds: f
     """Look until it is enough, at most `seconds`; no thread is held in between."""
     deadline = time.monotonic() + seconds
     while True:
-        seen = await asyncio.to_thread(look)
+        seen = await to_thread.run_sync(look)
         left = deadline - time.monotonic()
         if left <= 0 or is_enough(seen):
             return seen
-        await asyncio.sleep(min(LOOK_AGAIN_SECONDS, left))
+        await sleep(min(LOOK_AGAIN_SECONDS, left))
 
 
 def page(
