@@ -11,6 +11,8 @@ from torch import Tensor
 
 from worker.muka.errors import LabelConflictError
 
+# Below this, float32 has too few digits left for a quotient (subnormal numbers).
+_NO_MASS = 1e-30
 _PLACEHOLDER = re.compile(r"LABEL_\d+")
 
 
@@ -133,7 +135,7 @@ class LabelSpace:
         kept = self._merge(i, probabilities.shape[-1]).to(probabilities)
         merged = probabilities @ kept
         mass = merged.sum(-1, keepdim=True)
-        return torch.where(mass > 0, merged / mass.clamp_min(torch.finfo(mass.dtype).tiny), 1 / kept.shape[1])
+        return torch.where(mass > _NO_MASS, merged / mass.clamp_min(_NO_MASS), 1 / kept.shape[1])
 
     def scatter(self, i: int, probabilities: Tensor) -> Tensor:
         """P_i: teacher `i`'s distribution at its places in the union, zeros elsewhere.

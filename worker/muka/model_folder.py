@@ -106,6 +106,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder.name}: the tokenizer cannot be read: {error}",
             hint="Save it beside the model with tokenizer.save_pretrained(folder).",
         ) from error
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise TeacherNotFoundError(f"{folder.name}: there is no tokenizer")
+    if not isinstance(tokenizer, PreTrainedTokenizerBase) or len(tokenizer) <= len(tokenizer.all_special_ids):
+        # Without files transformers makes a tokenizer that knows no words, and says nothing.
+        raise TeacherNotFoundError(f"{folder.name}: there is no tokenizer with a vocabulary")
     return tokenizer

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     AutoModelForSequenceClassification,
@@ -195,7 +196,7 @@ def _copy_encoder(path: Path, config: PretrainedConfig, model: PreTrainedModel) 
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise StudentNotUsableError(f"{path.name}: the weights cannot be read: {error}") from error
     prefix = f"{model.base_model_prefix}."
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForSequenceClassification,
     PretrainedConfig,
@@ -158,7 +159,7 @@ def load_trained_classifier(folder: Path, config: PretrainedConfig, dtype: torch
                 use_safetensors=True,
                 output_loading_info=True,
             )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise TeacherNotFoundError(f"{folder.name}: the weights cannot be read: {error}") from error
     except (RuntimeError, ValueError) as error:
         raise TeacherNotClassifierError(

@@ -1,0 +1,58 @@
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from worker.muka.evaluate import agreement, choice_statistics, evaluate
+from worker.muka.methods import TeacherChoice
+
+
+class TestEvaluate:
+    def test_a_hand_computed_example(self):
+        result = evaluate(torch.tensor([0, 0, 1, 1]), ["a", "b", "b", "b"], ["a", "b", "c"])
+        assert result.accuracy == 0.75
+        a, b = result.per_label
+        assert (a.support, a.predicted, a.precision, a.recall) == (1, 2, 0.5, 1.0)
+        assert a.f1 == pytest.approx(2 / 3)
+        assert (b.precision, b.recall, b.f1) == (1.0, pytest.approx(2 / 3), pytest.approx(0.8))
+        assert result.macro_f1 == pytest.approx((2 / 3 + 0.8) / 2)
+        assert result.confusion == {("a", "a"): 1, ("b", "a"): 1, ("b", "b"): 2}
+
+    def test_probabilities_do_as_well_as_indices(self):
+        p = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
+        assert evaluate(p, ["a", "a"], ["a", "b"]).accuracy == 0.5
+
+    def test_gold_labels_outside_of_the_label_space_count_as_wrong_and_are_named(self):
+        result = evaluate(torch.tensor([0, 0]), ["a", "z"], ["a", "b"])
+        assert result.accuracy == 0.5
+        assert result.unknown_labels == ("z",)
+        assert result.macro_f1 == pytest.approx((2 / 3 + 0) / 2)
+
+    def test_gold_names_are_normalised_like_labels(self):
+        assert evaluate(torch.tensor([0]), [" cafe\u0301"], ["caf\u00e9", "b"]).accuracy == 1.0
+
+    @pytest.mark.parametrize("gold", [[], ["a"]])
+    def test_other_numbers_of_names_are_refused(self, gold):
+        with pytest.raises(ValueError, match="gold has"):
+            evaluate(torch.tensor([0, 1]), gold, ["a", "b"])
+
+
+def test_agreement_compares_best_labels_and_distributions():
+    p = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
+    same = agreement(p, p)
+    assert same.top1 == 1.0
+    assert same.mean_kl == pytest.approx(0.0, abs=1e-6)
+    other = agreement(torch.tensor([[0.25, 0.75]]), torch.tensor([[1.0, 0.0]]))
+    assert (other.top1, other.mean_kl) == (0.0, pytest.approx(1.3862944))
+
+
+def test_choice_statistics_are_plain_numbers():
+    u = torch.tensor([[0.0, 1.0], [0.3, 0.2], [0.6, 0.9], [0.1, 0.9]])
+    w = torch.tensor([[0.0, 1.0], [0.6, 0.4], [0.2, 0.8], [0.1, 0.9]])
+    statistics = choice_statistics(TeacherChoice(u, w, u.diff().abs().squeeze(-1)), bins=4)
+    assert statistics.chosen_share == (0.25, 0.75)
+    assert statistics.mean_score == pytest.approx((0.25, 0.75))
+    assert statistics.score_histogram == ((2, 1, 1, 0), (1, 0, 0, 3))
+    assert sum(statistics.margin_histogram) == 4
+    assert json.loads(json.dumps(asdict(statistics)))["mean_weight"] == pytest.approx([0.225, 0.775])

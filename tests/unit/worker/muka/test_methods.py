@@ -1,0 +1,98 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from worker.muka.forward import Answer
+from worker.muka.label_space import LabelSpace
+from worker.muka.methods import Evidence, GoldenKL, Supervision, supervise
+from worker.muka.recipe import SCORES, Method
+from worker.muka.scoring import TeacherOutputs
+from worker.muka.uncertainty import entropy, entropy_score
+
+
+def outputs(logits: Tensor, p_hat: Tensor | None = None) -> TeacherOutputs:
+    p = logits.softmax(-1) if p_hat is None else p_hat
+    return TeacherOutputs(logits, p, torch.zeros(len(logits), dtype=torch.int16), entropy(p))
+
+
+def random_evidence(*names: list[str | None], n: int = 6) -> Evidence:
+    generator = torch.Generator().manual_seed(0)
+    answers = [outputs(3 * torch.randn(n, len(labels), generator=generator)) for labels in names]
+    return Evidence(LabelSpace.union(names), answers)
+
+
+class TestMuka:
+    def test_a_hand_computed_example(self):
+        sure, unsure = torch.tensor([[0.0, 1.0]]), torch.tensor([[0.5, 0.5]])
+        logits = [torch.tensor([[0.0, 2.0]]), torch.tensor([[1.0, 0.0]])]
+        evidence = Evidence(
+            LabelSpace.union([["a", "b"], ["c", "d"]]), [outputs(logits[0], sure), outputs(logits[1], unsure)]
+        )
+        made = supervise(Method(integration="hard", teacher_temperature=2.0), evidence)
+        p = torch.tensor([[0.0, 1.0]]).softmax(-1)
+        torch.testing.assert_close(made.columns["q"], torch.cat([p, torch.zeros(1, 2)], -1))
+        assert made.columns["m"].item() == pytest.approx(1.0)
+        torch.testing.assert_close(made.choice.u, torch.tensor([[1.0, 0.0]]))
+        assert made.objective.temperature == 2.0
+
+    def test_without_reweighting_every_text_counts_the_same(self):
+        made = supervise(Method(reweight="none"), random_evidence(["a", "b"], ["c", "d", "e"]))
+        assert made.columns["m"].tolist() == [1.0] * 6
+        assert made.choice.m.max() < 1
+
+    def test_identical_teachers_get_uniform_weights_and_almost_no_margin(self):
+        answer = outputs(torch.randn(4, 2, generator=torch.Generator().manual_seed(0)))
+        evidence = Evidence(LabelSpace.union([["a", "b"], ["a", "b"]]), [answer, answer])
+        made = supervise(Method(), evidence)
+        torch.testing.assert_close(made.choice.w, torch.full((4, 2), 0.5))
+        assert made.columns["m"].max() < 1e-5
+        torch.testing.assert_close(made.columns["q"], answer.logits.softmax(-1))
+
+    @pytest.mark.parametrize("integration", ["soft", "hard"])
+    @pytest.mark.parametrize("score", SCORES)
+    def test_certain_answers_and_a_batch_of_one_leave_everything_finite(self, score, integration):
+        logits = torch.tensor([[1e4, 0.0, -1e4]])
+        evidence = Evidence(
+            LabelSpace.union([["a", "b", "c"], ["d", None, "e"]]), [outputs(logits), outputs(logits.flip(-1))]
+        )
+        made = supervise(Method(score=score, integration=integration), evidence)
+        s = torch.zeros(1, 5, requires_grad=True)
+        made.objective(Answer(s), made.columns).backward()
+        assert s.grad.isfinite().all()
+        torch.testing.assert_close(made.columns["q"].sum(-1), torch.ones(1))
+        assert (made.choice.u >= 0).all()
+        assert (made.choice.u <= 1).all()
+
+    def test_permuting_the_teachers_permutes_nothing_but_the_label_order(self):
+        names: list[list[str | None]] = [["a", "b"], ["c", "d", "a"], ["e", None, "f"]]
+        evidence = random_evidence(*names)
+        order = [2, 0, 1]
+        other = Evidence(LabelSpace.union([names[i] for i in order]), [evidence.outputs[i] for i in order])
+        one, two = supervise(Method(), evidence), supervise(Method(), other)
+        columns = [other.label_space.label2id[label] for label in evidence.label_space.labels]
+        torch.testing.assert_close(two.columns["q"][:, columns], one.columns["q"])
+        torch.testing.assert_close(two.columns["m"], one.columns["m"])
+        torch.testing.assert_close(two.choice.u, one.choice.u[:, order])
+
+    def test_a_dropped_label_counts_neither_for_the_answer_nor_for_the_certainty(self):
+        p = torch.tensor([[0.98, 0.01, 0.01]])
+        evidence = Evidence(
+            LabelSpace.union([[None, "a", "b"], ["c", "d"]]), [outputs(p.log()), outputs(torch.zeros(1, 2))]
+        )
+        made = supervise(Method(), evidence)
+        assert made.choice.u[0, 0].item() == pytest.approx(0.0, abs=1e-5)
+
+    def test_teachers_with_more_classes_are_not_taken_for_less_certain(self):
+        wide = entropy_score(torch.full((50,), 0.02), 50)
+        assert wide.item() == pytest.approx(entropy_score(torch.full((2,), 0.5), 2).item(), abs=1e-6)
+
+
+class TestSupervision:
+    def test_columns_of_different_lengths_are_refused(self):
+        with pytest.raises(ValueError, match="columns have"):
+            Supervision({"q": torch.ones(3, 2), "m": torch.ones(2)})
+
+    def test_golden_kl_is_the_objective_unless_a_method_brings_its_own(self):
+        assert isinstance(Supervision({"q": torch.ones(3, 2), "m": torch.ones(3)}).objective, GoldenKL)
+        assert not list(GoldenKL().parameters())
+        assert isinstance(GoldenKL(), nn.Module)

@@ -1,0 +1,141 @@
+import pytest
+import torch
+
+from tests.tiny_models import TEXTS, make_teacher
+from worker.muka.errors import CorpusEmptyError, OutOfMemoryError_, StoppedError
+from worker.muka.recipe import Method
+from worker.muka.scoring import TeacherOutputs, score_shard
+from worker.muka.teacher import Teacher
+
+SETTINGS = {"method": Method(mc_samples=3), "seed": 1, "shard": 0, "max_length": 32}
+
+
+def _same(one: TeacherOutputs, other: TeacherOutputs) -> bool:
+    return all(
+        torch.equal(vars(one)[name], vars(other)[name]) for name in vars(one) if vars(one)[name] is not None
+    )
+
+
+def test_outputs_have_a_row_a_text_in_the_corpus_order(bank):
+    outputs = score_shard(bank, TEXTS, **SETTINGS)
+    assert outputs.logits.shape == outputs.mc_probabilities.shape == (len(TEXTS), 3)
+    assert outputs.logits.dtype == outputs.mc_probabilities.dtype == torch.float32
+    assert outputs.passes.tolist() == [3] * len(TEXTS)
+    assert outputs.passes.dtype == torch.int16
+    torch.testing.assert_close(outputs.mc_probabilities.sum(-1), torch.ones(len(TEXTS)))
+    encoded = bank.tokenizer(TEXTS[6], return_tensors="pt")
+    alone = bank.model(encoded["input_ids"], encoded["attention_mask"]).logits[0]
+    torch.testing.assert_close(outputs.logits[6], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_the_same_request_gives_the_same_numbers_bit_for_bit(bank, bank_folder):
+    again = Teacher.load(bank_folder, name="another name", precision="float32")
+    assert _same(score_shard(bank, TEXTS, **SETTINGS), score_shard(again, TEXTS, **SETTINGS))
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"shard": 1}])
+def test_other_seeds_and_shards_draw_other_dropout_masks(bank, change):
+    one, other = score_shard(bank, TEXTS, **SETTINGS), score_shard(bank, TEXTS, **{**SETTINGS, **change})
+    assert torch.equal(one.logits, other.logits)
+    assert not torch.equal(one.mc_probabilities, other.mc_probabilities)
+
+
+def test_the_random_state_of_the_caller_is_left_alone(bank):
+    torch.manual_seed(7)
+    expected = torch.rand(1)
+    torch.manual_seed(7)
+    score_shard(bank, TEXTS, **SETTINGS)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("budget", [1, 20, 10_000])
+def test_a_score_does_not_depend_on_batch_mates_or_padding(bank, travel, budget):
+    for teacher in (bank, travel):
+        whole = score_shard(
+            teacher, TEXTS, **{**SETTINGS, "method": Method(mc_samples=0)}, token_budget=budget
+        )
+        for i, text in enumerate(TEXTS):
+            alone = score_shard(teacher, [text], **{**SETTINGS, "method": Method(mc_samples=0)})
+            torch.testing.assert_close(whole.logits[i], alone.logits[0], atol=1e-5, rtol=1e-5)
+
+
+def test_without_samples_the_deterministic_pass_is_the_score(bank):
+    outputs = score_shard(bank, TEXTS, **{**SETTINGS, "method": Method(mc_samples=0)})
+    assert torch.equal(outputs.mc_probabilities, outputs.logits.softmax(-1))
+    assert outputs.passes.tolist() == [0] * len(TEXTS)
+
+
+def test_a_teacher_without_dropout_falls_back_to_the_deterministic_pass(tmp_path):
+    teacher = Teacher.load(make_teacher(tmp_path, ["a", "b"], dropout=False), precision="float32")
+    assert not teacher.has_dropout
+    outputs = score_shard(teacher, TEXTS, **SETTINGS)
+    assert torch.equal(outputs.mc_probabilities, outputs.logits.softmax(-1))
+    assert outputs.passes.max() == 0
+
+
+def test_more_samples_come_nearer_to_the_expectation(bank):
+    def p_hat(samples: int, seed: int) -> torch.Tensor:
+        method = Method(mc_samples=samples)
+        return score_shard(bank, TEXTS, **{**SETTINGS, "method": method, "seed": seed}).mc_probabilities
+
+    expectation = p_hat(200, 5)
+    assert (p_hat(64, 6) - expectation).norm() < (p_hat(1, 6) - expectation).norm() / 2
+
+
+def test_bfloat16_scores_are_close_to_float32(bank, bank_folder):
+    half = Teacher.load(bank_folder, precision="bfloat16")
+    exact = score_shard(bank, TEXTS, **SETTINGS).logits
+    torch.testing.assert_close(score_shard(half, TEXTS, **SETTINGS).logits, exact, atol=0.1, rtol=0.1)
+    mixed = score_shard(bank, TEXTS, **SETTINGS, precision="bfloat16").logits
+    torch.testing.assert_close(mixed, exact, atol=0.1, rtol=0.1)
+
+
+def test_pooled_features_come_along_when_wanted(bank):
+    features = score_shard(bank, TEXTS, **SETTINGS, features=True).features
+    assert features.shape == (len(TEXTS), 32)
+    alone = score_shard(bank, TEXTS[4:5], **SETTINGS, features=True).features[0]
+    torch.testing.assert_close(features[4], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_progress_counts_text_passes_the_deterministic_one_included(bank):
+    done = []
+    score_shard(bank, TEXTS, **SETTINGS, on_batch=done.append, token_budget=30)
+    assert sum(done) == 4 * len(TEXTS)
+    assert len(done) > 4
+
+
+def test_it_stops_between_batches_when_asked(bank):
+    done = []
+    with pytest.raises(StoppedError):
+        score_shard(bank, TEXTS, **SETTINGS, on_batch=done.append, should_stop=lambda: len(done) >= 2)
+    assert len(done) == 2
+
+
+def test_an_empty_shard_is_refused(bank):
+    with pytest.raises(CorpusEmptyError):
+        score_shard(bank, [], **SETTINGS)
+
+
+def test_outputs_survive_a_file_and_concatenation(bank, tmp_path):
+    outputs = score_shard(bank, TEXTS, **SETTINGS, features=True)
+    outputs.save(tmp_path / "shard.safetensors")
+    assert _same(TeacherOutputs.load(tmp_path / "shard.safetensors"), outputs)
+    both = TeacherOutputs.cat([outputs, outputs])
+    assert len(both) == 2 * len(TEXTS)
+    assert torch.equal(both.mc_probabilities[len(TEXTS) :], outputs.mc_probabilities)
+
+
+def test_out_of_memory_halves_the_batch_and_one_text_that_does_not_fit_is_an_error(bank_folder):
+    teacher = Teacher.load(bank_folder, precision="float32")
+    limit = 3
+
+    def refuse(_module, _args, kwargs):
+        if len(kwargs["input_ids"]) > limit:
+            raise torch.OutOfMemoryError("out of memory")
+
+    teacher.model.register_forward_pre_hook(refuse, with_kwargs=True)
+    whole = score_shard(teacher, TEXTS, **{**SETTINGS, "method": Method(mc_samples=1)})
+    assert whole.logits.isfinite().all()
+    limit = 0
+    with pytest.raises(OutOfMemoryError_):
+        score_shard(teacher, TEXTS, **SETTINGS)
