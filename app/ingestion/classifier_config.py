@@ -3,14 +3,18 @@
 Used for uploaded models and for models on the Hub alike; no transformers, no code that comes with a model.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.domain import labels as label_names
 from app.domain.errors import Fault, InvalidModelError
+from app.ingestion.names import is_storable
 
 SUFFIX = "ForSequenceClassification"
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,200}")
+_MODEL_TYPE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 MAX_LABELS = 10_000
 MAX_LABEL_CHARS = 256
 DEFAULT_LABELS = 2
@@ -62,7 +66,7 @@ def _fault(field: str, code: str, detail: str) -> Fault:
 def _kind_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
     architectures = config.get("architectures")
     first = architectures[0] if isinstance(architectures, list) and architectures else None
-    if not isinstance(first, str) or not first.endswith(SUFFIX) or len(first) > 200:
+    if not isinstance(first, str) or not first.endswith(SUFFIX) or not _IDENTIFIER.fullmatch(first):
         found = (
             f"the architecture is {first[:200]!r}" if isinstance(first, str) else "no architecture is named"
         )
@@ -72,7 +76,7 @@ def _kind_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
             f"{found}; a teacher must be a …{SUFFIX} that was fine-tuned to classify texts",
         )
     model_type = config.get("model_type")
-    if not isinstance(model_type, str) or not 1 <= len(model_type) <= 100:
+    if not isinstance(model_type, str) or not _MODEL_TYPE.fullmatch(model_type):
         yield _fault("model_type", "no_model_type", "`model_type` must name the model's family, like `bert`")
     if config.get("auto_map"):
         yield _fault(
@@ -132,8 +136,8 @@ def _label_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
 
 def _name_faults(index: int, name: Any, first_with: dict[str, int]) -> Iterator[Fault]:
     field = f"id2label/{index}"
-    if not isinstance(name, str) or not label_names.canonical(name):
-        yield _fault(field, "labels_invalid", f"the name of class {index} must be a text that is not empty")
+    if not isinstance(name, str) or not label_names.canonical(name) or not is_storable(name):
+        yield _fault(field, "labels_invalid", f"the name of class {index} must be valid text that is not empty")
         return
     canonical = label_names.canonical(name)
     if len(canonical) > MAX_LABEL_CHARS:

@@ -109,7 +109,7 @@ class _State:
         return self._new(text, encoded, label, encoded_label)
 
     def _label_fault(self, label: str, position: int) -> Fault | None:
-        if not label:
+        if not label or "\0" in label:
             detail = "the label is empty; every text of a labelled corpus needs one"
         elif len(label) > MAX_LABEL_CHARS:
             detail = f"the label has {len(label)} characters; the limit is {MAX_LABEL_CHARS}"
