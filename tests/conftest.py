@@ -20,15 +20,16 @@ from tests.servers import postgres_server, redis_server
 
 _numbers = itertools.count()
 
+# Now and not in a fixture: huggingface_hub and OpenMP read theirs when they are imported.
+os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment() -> Iterator[None]:
-    """Settings come from the tests, not from the shell; no test reaches the Hub; one torch thread."""
+    """Settings come from the tests, not from the shell."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [n for n in os.environ if n.startswith("MUKA_") and not n.startswith("MUKA_TEST_")]:
             patch.delenv(name)
-        for name, value in (("HF_HUB_OFFLINE", "1"), ("OMP_NUM_THREADS", "1"), ("GOMP_SPINCOUNT", "0")):
-            patch.setenv(name, value)
         yield
 
 
@@ -71,6 +72,8 @@ def _databases(server_url: str, template: str | None) -> Iterator[Callable[[], s
         return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
     yield make
+    if "MUKA_TEST_POSTGRES_URL" not in os.environ:
+        return  # the server of the suite goes as a whole
     with psycopg.connect(server_url, autocommit=True) as connection:
         for name in made:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,0 +1,311 @@
+"""One attempt from a queued row to a published student, in this process, on both engines."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import pipeline
+
+from app.domain.recipe import ResolvedTeacher
+from app.domain.status import Stage, Status
+from app.persistence.database import Database
+from app.settings import Settings
+from app.storage import ArtifactStore
+from tests.jobs import add_corpus, add_job, add_teacher, events_of, job_of, messages_of, student_of
+from tests.tiny_models import TEXTS, make_teacher
+from worker.__main__ import LOST, carry_out
+from worker.lease import Lease, StopReason, claim
+
+LABELS = (("travel", "money"), ("food", "money", "other"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("teachers")
+    kinds = ("bert", "distilbert")
+    return [make_teacher(root / str(i), labels, kinds[i], seed=i) for i, labels in enumerate(LABELS)]
+
+
+@dataclass
+class Bench:
+    """A worker without a queue."""
+
+    settings: Settings
+    database: Database
+    store: ArtifactStore
+    teachers: list[ResolvedTeacher]
+    corpus_id: str
+
+    def job(self, **recipe: Any) -> str:
+        training = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, **recipe.pop("training", {})}
+        method = {"mc_samples": 2, **recipe.pop("method", {})}
+        return add_job(
+            self.database,
+            **{
+                "teachers": self.teachers,
+                "corpus_id": self.corpus_id,
+                "training": training,
+                "method": method,
+                **recipe,
+            },
+        )
+
+    def lease(self, job_id: str) -> Lease:
+        attempt = claim(self.database, job_id, worker="here", lease_seconds=60)
+        assert attempt is not None
+        return Lease(self.database, job_id, attempt, lease_seconds=60, heartbeat_seconds=0.05)
+
+    def run(self, job_id: str, lease: Lease | None = None) -> int:
+        lease = lease or self.lease(job_id)
+        with lease.kept():
+            return carry_out(self.settings, self.database, self.store, lease)
+
+    def weights(self, job_id: str) -> str:
+        prefix = student_of(self.database, job_id).storage_prefix
+        with self.store.open(f"{prefix}/model.safetensors") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.fixture
+def bench(database: Database, store: ArtifactStore, folders: list[Path], tmp_path: Path) -> Bench:
+    settings = Settings(data_dir=tmp_path, checkpoint_seconds=0)
+    teachers = [add_teacher(store, folder, labels) for folder, labels in zip(folders, LABELS, strict=True)]
+    return Bench(settings, database, store, teachers, add_corpus(database, store, TEXTS * 2))
+
+
+def _stop_at(lease: Lease, reason: StopReason, kind: str, nth: int = 1) -> None:
+    """Ask to stop as soon as the nth event of a kind is told."""
+    tell: Callable[..., None] = lease.tell
+    seen = 0
+
+    def telling(told: str, *arguments: Any, **columns: Any) -> None:
+        nonlocal seen
+        tell(told, *arguments, **columns)
+        seen += told == kind
+        if seen == nth and told == kind:
+            lease.stop(reason)
+
+    lease.tell = telling  # type: ignore[method-assign]
+
+
+class TestSuccess:
+    def test_a_job_ends_with_a_student_that_plain_transformers_loads(self, bench: Bench) -> None:
+        gold = ["travel", "money", "food", None] * 3
+        evaluation = add_corpus(bench.database, bench.store, TEXTS, gold)
+        job_id = bench.job(
+            name="support-router", evaluation={"corpus": evaluation}, evaluation_corpus_id=evaluation
+        )
+        assert bench.run(job_id) == 0
+        job = job_of(bench.database, job_id)
+        assert job.failure is None
+        assert (job.status, job.stage) == (Status.SUCCEEDED, Stage.PUBLISHING)
+        assert job.progress["fraction"] == 1
+        student = student_of(bench.database, job_id)
+        assert student.labels == ["travel", "money", "food", "other"]
+        folder = bench.store.local_path(student.storage_prefix)
+        answer = pipeline("text-classification", model=str(folder), top_k=None)(["book a flight"])[0]
+        assert {entry["label"] for entry in answer} == set(student.labels)
+        self._check_manifest(folder, student.files)
+        self._check_report(job.report, folder)
+
+    def _check_manifest(self, folder: Path, files: list[dict[str, Any]]) -> None:
+        present = {path.name for path in folder.iterdir()}
+        assert present == {entry["path"] for entry in files}
+        assert {"config.json", "model.safetensors", "README.md", "muka.json", "MANIFEST.json"} <= present
+        for entry in files:
+            content = (folder / entry["path"]).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+            assert len(content) == entry["size_bytes"]
+        listed = json.loads((folder / "MANIFEST.json").read_text())["files"]
+        assert {entry["path"] for entry in listed} == present - {"MANIFEST.json"}
+
+    def _check_report(self, report: dict[str, Any] | None, folder: Path) -> None:
+        assert report is not None
+        assert json.loads((folder / "muka.json").read_text())["report"] == report
+        evaluation = report["evaluation"]
+        assert evaluation["texts"] == 9
+        for scores in (evaluation["student"], evaluation["naive_ensemble"], *evaluation["teachers"]):
+            assert 0 <= scores["accuracy"] <= 1
+            assert 0 <= scores["macro_f1"] <= 1
+        assert set(report["seconds"]) == {"preparing", "scoring", "training", "evaluating"}
+        assert [teacher["mc_samples"] for teacher in report["teachers"]] == [2, 2]
+
+    def test_the_event_log_tells_stages_scores_metrics_and_the_end(self, bench: Bench) -> None:
+        job_id = bench.job()
+        bench.run(job_id)
+        events = events_of(bench.database, job_id)
+        assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+        stages = [event.data["stage"] for event in events if event.type == "stage"]
+        assert stages == ["preparing", "scoring", "training", "evaluating", "publishing"]
+        metrics = [event.data for event in events if event.type == "metric"]
+        assert [metric["step"] for metric in metrics] == list(range(1, 13))
+        assert metrics[0]["loss"] > 0
+        assert [event.type for event in events].count("scores") == 2
+        assert events[-1].data["status"] == "succeeded"
+
+    def test_nothing_but_student_and_scores_is_left_in_the_store(self, bench: Bench) -> None:
+        job_id = bench.job()
+        bench.run(job_id)
+        assert list(bench.store.list(f"jobs/{job_id}")) == []
+        assert len(list(bench.store.list("scores"))) == 2
+
+    def test_a_corpus_s_labels_are_never_read_by_the_training(self, bench: Bench) -> None:
+        plain, labelled = (
+            bench.job(),
+            bench.job(corpus_id=add_corpus(bench.database, bench.store, TEXTS * 2, ["x", None] * len(TEXTS))),
+        )
+        bench.run(plain)
+        bench.run(labelled)
+        assert bench.weights(plain) == bench.weights(labelled)
+
+
+class TestRepeating:
+    def test_the_same_request_makes_the_same_student_and_repeats_no_pass(self, bench: Bench) -> None:
+        first, second = bench.job(), bench.job()
+        bench.run(first)
+        bench.run(second)
+        assert bench.weights(first) == bench.weights(second)
+        report = job_of(bench.database, second).report
+        assert report is not None
+        assert [teacher["shards_reused"] for teacher in report["teachers"]] == [1, 1]
+        digests = [student_of(bench.database, job_id).digest for job_id in (first, second)]
+        assert digests[0] == digests[1]
+
+    @pytest.mark.parametrize(
+        "change", [{"training": {"seed": 2}}, {"training": {"max_length": 5}}, {"method": {"mc_samples": 1}}]
+    )
+    def test_other_settings_are_scored_anew(self, bench: Bench, change: dict[str, Any]) -> None:
+        bench.run(bench.job())
+        bench.run(bench.job(**change))
+        assert len(list(bench.store.list("scores"))) == 4
+
+    @pytest.mark.parametrize("change", [{"training": {"epochs": 1}}, {"method": {"temperature": 0.5}}])
+    def test_what_the_teachers_do_not_see_repeats_no_pass(self, bench: Bench, change: dict[str, Any]) -> None:
+        bench.run(bench.job())
+        bench.run(bench.job(**change))
+        assert len(list(bench.store.list("scores"))) == 2
+
+    def test_a_warm_stop_gives_the_job_back_and_the_next_attempt_makes_the_same_student(
+        self, bench: Bench
+    ) -> None:
+        job_id, whole = bench.job(), bench.job()
+        lease = bench.lease(job_id)
+        _stop_at(lease, StopReason.WARM_STOP, "metric", nth=7)
+        assert bench.run(job_id, lease) == 0
+        job = job_of(bench.database, job_id)
+        assert (job.status, job.losses, job.lease_owner) == (Status.QUEUED, 0, None)
+        assert bench.run(job_id) == 0
+        bench.run(whole)
+        assert bench.weights(job_id) == bench.weights(whole)
+        assert "going on from step 7" in messages_of(bench.database, job_id)
+        report = job_of(bench.database, job_id).report
+        assert report is not None
+        assert report["training"]["resumed_from"] == 7
+        assert list(bench.store.list(f"jobs/{job_id}")) == []
+
+    def test_a_checkpoint_of_another_training_is_told_and_not_used(self, bench: Bench) -> None:
+        other, job_id = bench.job(training={"seed": 9}), bench.job()
+        lease = bench.lease(other)
+        _stop_at(lease, StopReason.WARM_STOP, "metric", nth=3)
+        bench.run(other, lease)
+        with bench.store.staging() as folder:
+            (folder / "checkpoint").mkdir()
+            for path in bench.store.local_path(f"jobs/{other}/attempt-1/checkpoints/3").iterdir():
+                (folder / "checkpoint" / path.name).write_bytes(path.read_bytes())
+            bench.store.put_folder(f"jobs/{job_id}/attempt-1/checkpoints/3", folder / "checkpoint")
+        assert bench.run(job_id) == 0
+        assert job_of(bench.database, job_id).status == Status.SUCCEEDED
+        assert [event.type for event in events_of(bench.database, job_id)].count("warning") == 1
+
+
+class TestStopping:
+    @pytest.mark.parametrize("kind", ["stage", "scores", "metric", "checkpoint"])
+    def test_cancel_ends_a_running_job(self, bench: Bench, kind: str) -> None:
+        job_id = bench.job()
+        lease = bench.lease(job_id)
+        _stop_at(lease, StopReason.CANCELLED, kind)
+        assert bench.run(job_id, lease) == 0
+        job = job_of(bench.database, job_id)
+        assert (job.status, job.student_id) == (Status.CANCELLED, None)
+        assert list(bench.store.list(f"jobs/{job_id}")) == []
+
+    def test_the_heartbeat_sees_a_cancel(self, bench: Bench) -> None:
+        job_id = bench.job(training={"epochs": 1000})
+        lease = bench.lease(job_id)
+        bench.database.engine.dispose()
+        with bench.database.write() as session:
+            lease.change(session, Status.CANCELLING, "cancel asked for")
+        assert bench.run(job_id, lease) == 0
+        assert job_of(bench.database, job_id).status == Status.CANCELLED
+
+    def test_too_long_a_job_has_timed_out(self, bench: Bench) -> None:
+        job_id = bench.job(max_runtime_seconds=1, training={"epochs": 1000})
+        assert bench.run(job_id) == 0
+        job = job_of(bench.database, job_id)
+        assert job.status == Status.FAILED
+        assert job.failure is not None
+        assert (job.failure["code"], job.failure["retryable"]) == ("timeout", True)
+
+    def test_a_stale_attempt_writes_nothing_and_removes_its_files(self, bench: Bench) -> None:
+        job_id = bench.job()
+        stale = bench.lease(job_id)
+        with bench.database.write() as session:
+            stale.change(session, Status.QUEUED, "taken away")
+        bench.run(job_id)
+        before = messages_of(bench.database, job_id)
+        assert bench.run(job_id, stale) == LOST
+        assert messages_of(bench.database, job_id) == before
+        assert bench.store.exists(student_of(bench.database, job_id).storage_prefix)
+
+
+class TestFailure:
+    def _failure(self, bench: Bench, job_id: str) -> dict[str, Any]:
+        assert bench.run(job_id) == 0
+        job = job_of(bench.database, job_id)
+        assert job.status == Status.FAILED
+        assert job.failure is not None
+        assert job.failure["message"]
+        assert job.failure["hint"]
+        assert str(bench.settings.data_dir) not in json.dumps(job.failure)
+        assert messages_of(bench.database, job_id)[-1].startswith("failed: ")
+        return job.failure
+
+    def test_an_unknown_recipe_version_is_refused(self, bench: Bench) -> None:
+        failure = self._failure(bench, bench.job(recipe_version=99))
+        assert failure["code"] == "internal"
+        assert "version 99" in failure["message"]
+
+    def test_a_teacher_that_is_gone(self, bench: Bench) -> None:
+        job_id = bench.job()
+        bench.store.delete(bench.teachers[1].storage_prefix or "")
+        failure = self._failure(bench, job_id)
+        assert (failure["code"], failure["stage"]) == ("teacher_not_found", "preparing")
+
+    def test_a_hub_teacher_that_cannot_be_had(self, bench: Bench) -> None:
+        hub = bench.teachers[0].model_copy(
+            update={"source": "hub", "storage_prefix": None, "repo_id": "acme/none", "commit": "0" * 40}
+        )
+        failure = self._failure(bench, bench.job(teachers=[hub, bench.teachers[1]]))
+        assert failure["code"] == "teacher_not_found"
+        assert "acme/none" in failure["message"]
+
+    def test_a_corpus_that_is_gone(self, bench: Bench) -> None:
+        failure = self._failure(bench, bench.job(corpus_id="cor-gone"))
+        assert failure["code"] == "corpus_invalid"
+
+    def test_a_teacher_whose_weights_are_broken(self, bench: Bench) -> None:
+        folder = bench.store.local_path(bench.teachers[0].storage_prefix or "")
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes(b"pickle")
+        failure = self._failure(bench, bench.job())
+        assert (failure["code"], failure["stage"]) == ("teacher_unsafe_format", "scoring")

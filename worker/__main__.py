@@ -1,0 +1,80 @@
+"""`python -m worker ID ATTEMPT`: one attempt in a process of its own.
+
+The thin task starts it. It ends with 0 when the row says how the attempt ended; with `LOST` when another
+attempt has the job; any other end (a signal, a crash) is for the parent to tell.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from app.persistence.database import Database
+from app.processes import die_with_parent
+from app.settings import Settings, get_settings
+from app.storage import ArtifactStore, open_store
+from worker import outcome
+from worker.assignment import Assignment
+from worker.lease import Lease, LeaseLostError, StopReason
+from worker.muka.errors import StoppedError
+
+LOST = 3
+"""Exit status of an attempt that does not hold the job any more."""
+
+log = logging.getLogger("worker")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one attempt; answers the exit status."""
+    job_id, attempt = arguments[0], int(arguments[1])
+    settings = get_settings()
+    if settings.die_with_parent is not None:
+        die_with_parent(settings.die_with_parent)
+    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {job_id} %(levelname)s %(message)s")
+    database = Database(settings.resolved_database_url())
+    lease = Lease(
+        database,
+        job_id,
+        attempt,
+        lease_seconds=settings.lease_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
+    )
+    signal.signal(signal.SIGTERM, lambda *_: lease.stop(StopReason.WARM_STOP))
+    try:
+        with lease.kept():
+            return carry_out(settings, database, open_store(settings.resolved_store_dir()), lease)
+    finally:
+        database.close()
+
+
+def carry_out(settings: Settings, database: Database, store: ArtifactStore, lease: Lease) -> int:
+    """Run the attempt that the lease is for, and write down how it ended; answers the exit status."""
+    # Here and not above: torch takes seconds to import, and the lease must be renewed meanwhile.
+    from worker.run_amalgamation import run  # noqa: PLC0415
+
+    try:
+        run(Assignment.read(settings, database, store, lease))
+    except LeaseLostError as error:
+        log.warning("%s", error)
+        return LOST
+    except StoppedError:
+        return _end(lambda: outcome.stopped(lease, store))
+    except Exception as error:
+        log.exception("the attempt failed")
+        failed = error
+        return _end(lambda: outcome.failed(lease, failed))
+    return 0
+
+
+def _end(write: Callable[[], None]) -> int:
+    """Write the end down; somebody else may have done so in the meantime."""
+    try:
+        write()
+    except LeaseLostError as error:
+        log.warning("%s", error)
+        return LOST
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""Celery's configuration. The database carries correctness; a message only says *look at job X*."""
+
+import os
+import signal
+from typing import Any
+
+from billiard.exceptions import WorkerLostError
+from celery import Celery, signals
+from celery.worker import state
+
+from app.persistence.database import Database
+from app.processes import die_with_parent
+from app.settings import get_settings
+from app.task_queue import QUEUE
+from worker.alive import Alive
+from worker.lease import record_loss_of
+
+
+def configuration() -> dict[str, Any]:
+    """Read when the worker starts, not when this module is imported."""
+    return {
+        "broker_url": get_settings().broker_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "task_default_queue": QUEUE,
+        # The claim makes a job safe; what Celery could keep would only be in its way.
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+        "worker_hijack_root_logger": True,
+        "worker_log_format": "%(asctime)s worker %(levelname)s %(message)s",
+        "worker_task_log_format": "%(asctime)s worker %(levelname)s %(message)s",
+    }
+
+
+celery = Celery("muka", include=["worker.tasks"], set_as_current=False)
+celery.add_defaults(configuration)
+celery.steps["consumer"].add(Alive)
+
+
+class _Main:
+    """The worker's main process, known to the pool processes that it forks."""
+
+    pid: int | None = None
+
+
+def worker_name() -> str:
+    """Under which this worker holds its leases: the same in its main and in its pool process."""
+    return get_settings().worker_name or f"{os.uname().nodename}:{_Main.pid or os.getpid()}"
+
+
+def _main_starts(**_: Any) -> None:
+    _Main.pid = os.getpid()
+    parent = get_settings().die_with_parent
+    if parent is not None:
+        die_with_parent(parent)
+
+
+def _pool_process_starts(**_: Any) -> None:
+    if _Main.pid is not None:
+        die_with_parent(_Main.pid)
+
+
+def _stop_warmly(**_: Any) -> None:
+    """Celery would wait for the job's end, which may be tomorrow."""
+    for request in list(state.active_requests):
+        if request.worker_pid:
+            os.kill(request.worker_pid, signal.SIGTERM)
+
+
+def _pool_process_died(exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
+    """In the main process: the pool process, and the attempt with it, was killed."""
+    if not isinstance(exception, WorkerLostError):
+        return
+    settings = get_settings()
+    database = Database(settings.resolved_database_url())
+    try:
+        record_loss_of(database, args[0], worker=worker_name(), max_attempts=settings.max_attempts)
+    finally:
+        database.close()
+
+
+signals.worker_init.connect(_main_starts)
+signals.worker_process_init.connect(_pool_process_starts)
+signals.worker_shutting_down.connect(_stop_warmly)
+signals.task_failure.connect(_pool_process_died)

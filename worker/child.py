@@ -1,0 +1,94 @@
+"""The process that runs one attempt: started, told to stop, and its end read. No torch in here."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from types import FrameType
+from typing import Self
+
+from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+LOST = 3
+"""`worker.__main__` ends so when another attempt has the job."""
+
+
+class StopSwitch:
+    """Turns SIGTERM, a warm stop, into a wish that the running attempt is told of, whenever it comes."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._before = signal.signal(signal.SIGTERM, self._request)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    def guard(self, child: subprocess.Popen[bytes]) -> None:
+        """From now on it is this process that is told."""
+        self._child = child
+        if self.requested:
+            child.send_signal(signal.SIGTERM)
+
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        if self._child is not None:
+            self._child.send_signal(signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """An attempt whose process did not write down how it ended."""
+
+    why: str
+    """In a few words."""
+    stopped: bool
+    """It was asked to stop before it could listen: no loss."""
+
+
+def run_attempt(settings: Settings, job_id: str, attempt: int, stop: StopSwitch) -> Lost | None:
+    """Run `python -m worker ID ATTEMPT` to its end; None when the row tells how that was.
+
+    It has its own process group, so that Ctrl-C in a terminal does not reach it, and dies with this one.
+    """
+    command = [sys.executable, "-m", "worker", job_id, str(attempt)]
+    child = subprocess.Popen(command, env=_environment(settings), process_group=0)
+    stop.guard(child)
+    status = child.wait()
+    log.info("attempt %d of %s ended with %d", attempt, job_id, status)
+    if status in (0, LOST):
+        return None
+    return Lost(_how(status), stop.requested and status == -signal.SIGTERM)
+
+
+def thread_count(settings: Settings) -> int:
+    """Cores for one run: the setting, or all that this process may use."""
+    if settings.threads is not None:
+        return settings.threads
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """OpenMP's threads must be counted before torch loads. Spinning ones steal cores from each other."""
+    inherited = dict(os.environ)
+    if settings.threads is not None or "OMP_NUM_THREADS" not in inherited:
+        inherited["OMP_NUM_THREADS"] = str(thread_count(settings))
+    inherited.setdefault("GOMP_SPINCOUNT", "0")
+    return inherited | {"MUKA_DIE_WITH_PARENT": str(os.getpid())}
+
+
+def _how(status: int) -> str:
+    if status < 0:
+        name = signal.Signals(-status).name
+        hint = ", as the kernel does when memory runs out" if -status == signal.SIGKILL else ""
+        return f"its process was ended by {name}{hint}"
+    return f"its process ended with status {status}"

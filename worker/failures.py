@@ -1,0 +1,102 @@
+"""One table from what can be raised during a run to the failure that the user reads."""
+
+import errno
+from dataclasses import dataclass
+
+from app.domain.status import FailureCode
+from app.storage import StoreError
+from worker.corpus import CorpusUnreadableError
+from worker.muka import errors as library
+from worker.teachers import ModelGatedError, ModelGoneError
+
+
+class RecipeNotKnownError(Exception):
+    """The stored recipe is of a version that this worker does not know."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure code with what to say."""
+
+    code: FailureCode
+    message: str
+    hint: str
+
+
+FAILURES: dict[type[Exception], tuple[FailureCode, str]] = {
+    library.TeacherNotFoundError: (
+        FailureCode.TEACHER_NOT_FOUND,
+        "Check that the model is complete: config.json, *.safetensors and the tokenizer's files.",
+    ),
+    library.TeacherUnsafeFormatError: (
+        FailureCode.TEACHER_UNSAFE_FORMAT,
+        "Save the model again with safe_serialization=True, which writes model.safetensors.",
+    ),
+    library.TeacherNotClassifierError: (
+        FailureCode.TEACHER_NOT_CLASSIFIER,
+        "Use a model that was fine-tuned for single-label text classification.",
+    ),
+    library.StudentNotUsableError: (
+        FailureCode.TEACHER_NOT_CLASSIFIER,
+        "Start the student from another model (student.init_from), or keep more layers.",
+    ),
+    library.LabelConflictError: (
+        FailureCode.LABEL_CONFLICT,
+        "Give this teacher a mapping of its labels in the request.",
+    ),
+    library.CorpusEmptyError: (FailureCode.CORPUS_EMPTY, "Upload a corpus with at least one text."),
+    library.OutOfMemoryError_: (
+        FailureCode.OUT_OF_MEMORY,
+        "Lower training.max_length, keep fewer layers, or use a machine with more memory.",
+    ),
+    MemoryError: (
+        FailureCode.OUT_OF_MEMORY,
+        "Use a smaller corpus, keep fewer layers, or use a machine with more memory.",
+    ),
+    library.DivergedError: (
+        FailureCode.DIVERGED,
+        'Lower training.learning_rate, or set training.precision to "float32".',
+    ),
+    ModelGoneError: (
+        FailureCode.TEACHER_NOT_FOUND,
+        "Check that the model exists and that the worker reaches the Hub, then create the job again.",
+    ),
+    ModelGatedError: (
+        FailureCode.TEACHER_GATED,
+        "Ask for access on the model's page, and give the worker a token that has it (HF_TOKEN).",
+    ),
+    CorpusUnreadableError: (FailureCode.CORPUS_INVALID, "Upload the corpus again, and create the job anew."),
+    StoreError: (FailureCode.STORAGE_ERROR, "Free space or repair the store, then create the job again."),
+    RecipeNotKnownError: (
+        FailureCode.INTERNAL,
+        "Bring API and workers to the same version of muka, then create the job again.",
+    ),
+}
+"""By class; a subclass is what its nearest listed ancestor is."""
+
+_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
+
+
+def failure_of(error: Exception) -> Failure:
+    """What the user is told. The message of an unexpected error stays in the worker's log."""
+    for kind in type(error).__mro__:
+        if kind in FAILURES:
+            code, hint = FAILURES[kind]
+            own_hint = error.hint if isinstance(error, library.MukaLibraryError) else ""
+            return Failure(code, str(error) or "out of memory", own_hint or hint)
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        hint = FAILURES[StoreError][1]
+        return Failure(FailureCode.STORAGE_ERROR, f"the disk cannot be written: {error.strerror}", hint)
+    if _is_out_of_memory(error):
+        return Failure(FailureCode.OUT_OF_MEMORY, "the memory is used up", FAILURES[MemoryError][1])
+    return Failure(
+        FailureCode.INTERNAL,
+        f"an unexpected {type(error).__name__}",
+        "The worker's log has the details, under the job's id; please report them.",
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from worker.muka.memory import is_out_of_memory  # noqa: PLC0415  (torch comes with it)
+
+    return is_out_of_memory(error)

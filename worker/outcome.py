@@ -1,0 +1,45 @@
+"""How an attempt that did not succeed leaves its job: one fenced change each."""
+
+from sqlalchemy.orm import Session
+
+from app.domain.failure import failure
+from app.domain.status import FailureCode, Status
+from app.persistence import amalgamations
+from app.persistence.tables import Amalgamation
+from app.storage import ArtifactStore
+from worker.failures import Failure, failure_of
+from worker.lease import Lease, LeaseLostError, StopReason, give_back
+
+_TIMEOUT = Failure(
+    FailureCode.TIMEOUT,
+    "the job ran longer than its max_runtime_seconds",
+    "Create it again with a larger max_runtime_seconds: the teachers' outputs so far are kept and reused.",
+)
+
+
+def failed(lease: Lease, error: Exception) -> None:
+    """`failed`, with the code that the table names. Raises `LeaseLostError`."""
+    _fail(lease, failure_of(error))
+
+
+def stopped(lease: Lease, store: ArtifactStore) -> None:
+    """What the reason for stopping asks for. Raises `LeaseLostError`."""
+    if lease.stop_reason == StopReason.CANCELLED:
+        lease.end(Status.CANCELLED, "cancelled while running")
+        store.delete(f"jobs/{lease.job_id}")
+    elif lease.stop_reason == StopReason.TIMEOUT:
+        _fail(lease, _TIMEOUT)
+    elif lease.stop_reason == StopReason.WARM_STOP:
+        lease.write(lambda session: give_back(session, lease.job_id, lease.attempt))
+    else:
+        raise LeaseLostError(f"attempt {lease.attempt} does not hold {lease.job_id} any more")
+
+
+def _fail(lease: Lease, told: Failure) -> None:
+    def change(session: Session) -> Amalgamation | None:
+        job = amalgamations.find(session, lease.job_id)
+        stage = None if job is None else job.stage
+        value = failure(told.code, told.message, stage=stage, hint=told.hint)
+        return lease.change(session, Status.FAILED, f"failed: {told.message}", failure=value)
+
+    lease.write(change)

@@ -1,0 +1,108 @@
+"""The student's folder, and the one transaction that makes it visible."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain.identifiers import student_of
+from app.domain.status import Status
+from app.persistence import owned
+from app.persistence.database import Database
+from app.persistence.tables import Amalgamation, Student
+from app.storage import ArtifactStore
+from worker.lease import Lease, LeaseLostError
+from worker.muka import Student as TrainedStudent
+from worker.muka import write_model_card
+
+MANIFEST = "MANIFEST.json"
+_STORY = frozenset({"README.md", "muka.json", MANIFEST})
+"""Files that tell how the student was made, with times; they do not change what it answers."""
+
+
+def write_folder(
+    folder: Path, student: TrainedStudent, *, card: Mapping[str, Any], story: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Weights, tokenizer, README.md, muka.json and MANIFEST.json; answers the manifest of all of them."""
+    student.save(folder)
+    write_model_card(folder, card)
+    (folder / "muka.json").write_text(_json(story), encoding="utf-8")
+    files = [_entry(folder, path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    (folder / MANIFEST).write_text(_json({"files": files}), encoding="utf-8")
+    return [*files, _entry(folder, folder / MANIFEST)]
+
+
+def content_digest(files: list[dict[str, Any]]) -> str:
+    """sha256 over names and digests of the files that a loader reads: equal students have equal digests."""
+    told = [(entry["path"], entry["sha256"]) for entry in files if entry["path"] not in _STORY]
+    return hashlib.sha256(json.dumps(sorted(told)).encode()).hexdigest()
+
+
+def publish(
+    database: Database,
+    store: ArtifactStore,
+    lease: Lease,
+    *,
+    folder: Path,
+    files: list[dict[str, Any]],
+    student: TrainedStudent,
+    **columns: Any,
+) -> None:
+    """Move the folder in, then insert the student and end the job in one transaction.
+
+    A cancel that arrives meanwhile meets either a job that still runs, or one that has succeeded.
+
+    Raises:
+        LeaseLostError: Another attempt has the job; nothing was published, and the files are removed.
+    """
+    student_id = student_of(lease.job_id)
+    prefix = f"students/{student_id}/attempt-{lease.attempt}"
+    store.put_folder(prefix, folder)
+    row = {
+        "storage_prefix": prefix,
+        "size_bytes": sum(entry["size_bytes"] for entry in files),
+        "files": files,
+        "digest": content_digest(files),
+        "architecture": type(student.model).__name__,
+        "labels": list(student.labels),
+        "parameters": sum(parameter.numel() for parameter in student.model.parameters()),
+    }
+    try:
+        lease.write(lambda session: _insert(session, lease, student_id, row, columns))
+    except LeaseLostError:
+        # The commit may have arrived although its answer did not: then the second try found the job ended.
+        if _is_published(database, student_id, prefix):
+            return
+        store.delete(prefix)
+        raise
+
+
+def _is_published(database: Database, student_id: str, prefix: str) -> bool:
+    with database.read() as session:
+        student = owned.find(session, Student, student_id, owner=None)
+    return student is not None and student.storage_prefix == prefix
+
+
+def _insert(
+    session: Session, lease: Lease, student_id: str, row: dict[str, Any], columns: dict[str, Any]
+) -> Amalgamation | None:
+    job = lease.change(
+        session, Status.SUCCEEDED, "the student is published", student_id=student_id, **columns
+    )
+    if job is not None:
+        session.add(Student(id=student_id, owner=job.owner, amalgamation_id=job.id, name=job.name, **row))
+    return job
+
+
+def _entry(folder: Path, path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    name = path.relative_to(folder).as_posix()
+    return {"path": name, "sha256": digest, "size_bytes": path.stat().st_size}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n"

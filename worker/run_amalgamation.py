@@ -1,0 +1,281 @@
+"""One job from recipe to student: prepare, score, train, evaluate, publish. Knows no queue."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.domain.recipe import ResolvedStudent, ResolvedTeacher
+from app.domain.status import Stage
+from worker import report
+from worker.assignment import Assignment
+from worker.checkpoints import Checkpoints
+from worker.corpus import read_labelled, read_texts
+from worker.evaluation import evaluate_all
+from worker.lease import StopReason
+from worker.muka import (
+    Checkpoint,
+    DistilReport,
+    Evidence,
+    LabelSpace,
+    Method,
+    StepReport,
+    StoppedError,
+    Student,
+    Supervision,
+    Teacher,
+    Training,
+    create_student,
+    distil,
+    supervise,
+)
+from worker.progress import Progress
+from worker.publishing import publish, write_folder
+from worker.scores import Scores, Scoring, score
+from worker.teachers import folder_of, load_teacher
+
+
+@dataclass
+class Run:
+    """What is known so far; each stage adds to it."""
+
+    assignment: Assignment
+    progress: Progress
+    device: torch.device
+    texts: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def method(self) -> Method:
+        """The recipe's, as the library has it."""
+        return Method(**self.assignment.recipe.method.model_dump())
+
+    @property
+    def training(self) -> Training:
+        """The recipe's, as the library has it."""
+        return Training(**self.assignment.recipe.training.model_dump())
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The union of the teachers' labels."""
+        return LabelSpace.union([teacher.labels for teacher in self.assignment.resolved.teachers])
+
+    def should_stop(self) -> bool:
+        """Asked by the library before every step and batch."""
+        return self.assignment.lease.should_stop()
+
+    def stop_if_asked(self) -> None:
+        """Raises `StoppedError` when there is a reason to stop."""
+        if self.should_stop():
+            raise StoppedError
+
+
+def run(assignment: Assignment) -> None:
+    """Do the whole job; returns when its student is published.
+
+    Raises:
+        StoppedError: The lease has a reason to stop.
+        LeaseLostError: Another attempt has the job.
+        Exception: Everything that `worker.failures` knows.
+    """
+    progress = Progress(assignment.lease, assignment.stage_weights())
+    assignment.lease.fresh_columns = progress.fresh_columns
+    left = assignment.seconds_left()
+    assignment.lease.deadline = None if left is None else time.monotonic() + left
+    this = Run(assignment, progress, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    with _stage(this, Stage.PREPARING, "preparing models and texts"):
+        _prepare(this)
+    with _stage(this, Stage.SCORING, "asking the teachers"):
+        scores = _score(this)
+    with _stage(this, Stage.TRAINING, "training the student"):
+        supervision = supervise(this.method, Evidence(this.labels, [s.outputs for s in scores]))
+        student, trained = _train(this, supervision)
+    with _stage(this, Stage.EVALUATING, "measuring the student"):
+        told = _evaluate(this, scores, supervision, student, trained)
+    with _stage(this, Stage.PUBLISHING, "publishing the student"):
+        _publish(this, student, told)
+    Checkpoints(assignment.store, assignment.lease.job_id, assignment.lease.attempt).forget()
+
+
+@contextlib.contextmanager
+def _stage(this: Run, stage: Stage, message: str) -> Iterator[None]:
+    this.stop_if_asked()
+    this.progress.begin(stage, message)
+    started = time.monotonic()
+    yield
+    this.seconds[stage] = round(time.monotonic() - started, 3)
+
+
+def _prepare(this: Run) -> None:
+    """Files of all models, and the texts: what is missing shows before the long work begins."""
+    work = this.assignment
+    models: list[ResolvedTeacher | ResolvedStudent] = [*work.resolved.teachers]
+    if work.resolved.student.source is not None:
+        models.append(work.resolved.student)
+    for done, model in enumerate(models):
+        this.stop_if_asked()
+        this.folders.append(folder_of(model, work.store))
+        this.progress.advance(done + 1, len(models) + 1)
+    this.texts = read_texts(work.store, work.corpus)
+
+
+def _score(this: Run) -> list[Scores]:
+    teachers = this.assignment.resolved.teachers
+    counter = _counter(this, len(teachers) * len(this.texts))
+    found = []
+    for index, teacher in enumerate(teachers):
+        scores = _ask(this, index, this.texts, this.method.mc_samples, counter)
+        computed = scores.shards - scores.reused
+        message = f"{teacher.reference}: {computed} shards computed, {scores.reused} reused"
+        facts = {"teacher": index, "shards": scores.shards, "reused": scores.reused}
+        this.assignment.lease.tell("scores", message, facts)
+        found.append(scores)
+    return found
+
+
+def _ask(
+    this: Run, index: int, texts: list[str], mc_samples: int, on_texts: Callable[[float], None]
+) -> Scores:
+    teacher, training = this.assignment.resolved.teachers[index], this.training
+    scoring = Scoring(
+        digest=teacher.digest,
+        mc_samples=mc_samples,
+        seed=training.seed,
+        max_length=training.max_length,
+        precision=training.precision,
+        device=this.device,
+    )
+    return score(
+        this.assignment.store,
+        texts,
+        scoring,
+        lambda: _load(this, teacher, index),
+        on_texts=on_texts,
+        should_stop=this.should_stop,
+    )
+
+
+def _load(this: Run, teacher: ResolvedTeacher, index: int) -> Teacher:
+    return load_teacher(teacher, this.folders[index], device=this.device, precision=this.training.precision)
+
+
+def _train(this: Run, supervision: Supervision) -> tuple[Student, DistilReport]:
+    """From the newest checkpoint of any attempt, if there is one for exactly this training."""
+    work = this.assignment
+    checkpoints = Checkpoints(work.store, work.lease.job_id, work.lease.attempt)
+    newest = checkpoints.newest()
+    if newest is not None:
+        work.lease.tell("checkpoint", f"going on from step {newest.name}", {"step": int(newest.name)})
+        try:
+            return _distil(this, supervision, checkpoints, newest)
+        except ValueError as error:
+            # Another device or library version computed other scores: those steps are of no use here.
+            work.lease.tell("warning", f"the checkpoint is not used: {error}")
+    return _distil(this, supervision, checkpoints, None)
+
+
+def _distil(
+    this: Run, supervision: Supervision, checkpoints: Checkpoints, resume_from: Path | None
+) -> tuple[Student, DistilReport]:
+    spec, settings, lease = this.assignment.recipe.student, this.assignment.settings, this.assignment.lease
+    start = this.folders[this.assignment.resolved.student.teacher or 0]
+    if this.assignment.resolved.student.source is not None:
+        start = this.folders[-1]
+    student = create_student(start, this.labels.labels, layers=spec.layers, seed=this.training.seed)
+
+    def save(checkpoint: Checkpoint) -> None:
+        if lease.stop_reason in (None, StopReason.WARM_STOP):  # otherwise nobody will go on from it
+            checkpoints.save(checkpoint)
+            lease.tell("checkpoint", f"checkpoint at step {checkpoint.step}", {"step": checkpoint.step})
+
+    trained = distil(
+        student.to(this.device),
+        this.texts,
+        supervision,
+        this.training,
+        on_step=lambda done: this.progress.step(done.step, done.total_steps, _metrics(done)),
+        should_stop=this.should_stop,
+        save_checkpoint=save,
+        checkpoint_every_seconds=settings.checkpoint_seconds,
+        resume_from=resume_from,
+    )
+    return student, trained
+
+
+def _metrics(done: StepReport) -> dict[str, float]:
+    return {
+        "loss": done.loss,
+        "learning_rate": done.learning_rate,
+        "grad_norm": done.grad_norm,
+        "epoch": done.epoch,
+    }
+
+
+def _evaluate(
+    this: Run, scores: list[Scores], supervision: Supervision, student: Student, trained: DistilReport
+) -> dict[str, Any]:
+    work = this.assignment
+    gold = read_labelled(work.store, work.evaluation_corpus) if work.evaluation_corpus else None
+    held_out = len(gold.texts) if gold else 0
+    counter = _counter(this, len(this.texts) + held_out * (1 + len(this.folders)))
+
+    def predict(texts: list[str]) -> torch.Tensor:
+        training = this.training
+        return student.predict(
+            texts, max_length=training.max_length, precision=training.precision, on_batch=counter
+        )
+
+    told = report.of_training(
+        work,
+        texts=this.texts,
+        scores=scores,
+        supervision=supervision,
+        trained=trained,
+        predictions=predict(this.texts),
+    )
+    if gold is not None:
+        indices = range(len(work.resolved.teachers))
+        answers = [_ask(this, i, gold.texts, 0, counter).outputs for i in indices]
+        told["evaluation"] = evaluate_all(this.labels, gold, answers, predict(gold.texts))
+    return told
+
+
+def _publish(this: Run, student: Student, told: dict[str, Any]) -> None:
+    work = this.assignment
+    told["seconds"] = this.seconds
+    story = {
+        "recipe": work.recipe.model_dump(mode="json"),
+        "resolved": work.resolved.model_dump(mode="json"),
+        "report": told,
+    }
+    with work.store.staging() as staged:
+        folder = staged / "student"
+        files = write_folder(folder, student, card=report.for_card(work, told), story=story)
+        publish(
+            work.database,
+            work.store,
+            work.lease,
+            folder=folder,
+            files=files,
+            student=student,
+            report=told,
+            progress=this.progress.finished(),
+        )
+
+
+def _counter(this: Run, total: int) -> Callable[[float], None]:
+    """Adds up what the library says is done, and is where long passes without `should_stop` end."""
+    done = 0.0
+
+    def count(more: float) -> None:
+        nonlocal done
+        this.stop_if_asked()
+        done += more
+        this.progress.advance(done, total)
+
+    return count
