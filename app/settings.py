@@ -54,6 +54,8 @@ class Settings(BaseSettings):
     """How long a worker that is asked to stop may take for its last checkpoint."""
     worker_name: str | None = Field(None, min_length=1, max_length=200)
     """Under which a worker holds its leases; empty: host and process."""
+    worker_alive_file: Path | None = None
+    """Touched every few seconds by a worker that listens to its queue, for health checks; empty: none."""
     die_with_parent: int | None = None
     """Pid of the process without which this one must not live; set by `muka serve` for its worker."""
 
@@ -70,6 +72,8 @@ class Settings(BaseSettings):
     """Of one text."""
     max_teachers: int = Field(32, ge=2)
     """In one job."""
+    corpus_retention_days: float | None = Field(30, gt=0)
+    """How long a corpus is kept after its last upload; `null`: until it is deleted."""
 
     @model_validator(mode="after")
     def _heartbeat_fits_lease(self) -> Self:

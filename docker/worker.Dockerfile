@@ -20,8 +20,11 @@ ENV PATH=/opt/muka/bin:$PATH \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     HF_HOME=/var/lib/muka/huggingface \
-    MUKA_DATA_DIR=/var/lib/muka
+    MUKA_DATA_DIR=/var/lib/muka \
+    MUKA_WORKER_ALIVE_FILE=/tmp/muka-worker-alive
 USER 10001
 WORKDIR /var/lib/muka
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, sys, time; sys.exit(time.time() - os.stat(os.environ['MUKA_WORKER_ALIVE_FILE']).st_mtime > 30)"]
 CMD ["muka", "worker"]

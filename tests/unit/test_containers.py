@@ -189,7 +189,7 @@ class Machine:
         """The container's, but for what one machine has only once."""
         inside = environment(SERVICES[name])
         for variable, text in inside.items():
-            inside[variable] = text.replace("/var/lib/muka", str(self.folder))
+            inside[variable] = re.sub(r"^(/var/lib/muka|/tmp)\b", str(self.folder), text)
         inside["MUKA_BROKER_URL"] = inside["MUKA_BROKER_URL"].replace(
             "@redis:6379", f"@127.0.0.1:{self._redis_port}"
         )
