@@ -1,4 +1,7 @@
-"""A file that a worker touches while it listens to its queue and its main loop turns; health checks look at its age."""
+"""A file that a worker touches while it listens to its queue and its main loop turns.
+
+Health checks look at its age.
+"""
 
 from typing import Any
 
@@ -24,7 +27,7 @@ class Alive(bootsteps.StartStopStep):  # type: ignore[misc]
             self._file.touch()
             self._timer = consumer.timer.call_repeatedly(TOUCH_SECONDS, self._file.touch)
 
-    def stop(self, consumer: Any) -> None:
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002  (Celery's signature)
         """Show none until the next start."""
         if self._file is not None:
             self._timer.cancel()
