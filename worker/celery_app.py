@@ -13,7 +13,6 @@ from app.processes import die_with_parent
 from app.settings import get_settings
 from app.task_queue import QUEUE
 from worker.alive import Alive
-from worker.alive import Alive
 from worker.lease import record_loss_of
 
 
@@ -40,7 +39,6 @@ def configuration() -> dict[str, Any]:
 
 celery = Celery("muka", include=["worker.tasks"], set_as_current=False)
 celery.add_defaults(configuration)
-celery.steps["consumer"].add(Alive)
 celery.steps["consumer"].add(Alive)
 
 
