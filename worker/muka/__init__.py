@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from worker.muka.adaptive import score_shard_adaptively
     from worker.muka.amalgamate import amalgamate, score_corpus
     from worker.muka.checkpoint import Checkpoint
     from worker.muka.distil import DistilReport, StepReport, distil
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from worker.muka.teacher import Teacher
 
 _HOMES = {
+    "adaptive": ("score_shard_adaptively",),
     "amalgamate": ("amalgamate", "score_corpus"),
     "checkpoint": ("Checkpoint",),
     "distil": ("DistilReport", "StepReport", "distil"),
@@ -102,6 +104,7 @@ __all__ = [
     "model_card",
     "score_corpus",
     "score_shard",
+    "score_shard_adaptively",
     "supervise",
     "teacher_labels",
     "write_model_card",

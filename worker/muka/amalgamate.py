@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
+from worker.muka.adaptive import score_shard_adaptively
 from worker.muka.distil import DistilReport, distil
 from worker.muka.errors import CorpusEmptyError
 from worker.muka.evaluate import agreement, choice_statistics
@@ -60,9 +61,11 @@ def amalgamate(
     space = LabelSpace.union([teacher.labels for teacher in loaded])
     pupil = create_student(start, space.labels, layers=layers, seed=training.seed).to(device)
     outputs = score_corpus(loaded, texts, method=method, training=training, progress=progress)
-    supervision = supervise(method, Evidence(space, outputs))
+    evidence = Evidence(space, outputs)
+    supervision = supervise(method, evidence)
     done = _distil(pupil, texts, supervision, training, progress)
-    pupil.report = _report(loaded, texts, pupil, supervision, method=method, training=training, done=done)
+    pupil.report = _report(loaded, evidence, supervision, method=method, training=training, done=done)
+    pupil.report |= _agreement(pupil, texts, supervision, training)
     if output_dir is not None:
         pupil.save(Path(output_dir))
         write_model_card(Path(output_dir), pupil.report)
@@ -91,26 +94,38 @@ def score_corpus(
     progress: bool = False,
 ) -> list[TeacherOutputs]:
     """Every teacher's outputs for the whole corpus, scored shard by shard, in the order of the teachers."""
+    passes = sum(1 + (method.mc_samples if teacher.has_dropout else 0) for teacher in teachers)
+    with tqdm(
+        total=passes * len(texts), disable=not progress, desc="asking the teachers", unit="text"
+    ) as bar:
+        shards = [
+            _score_shard(
+                teachers, texts[start : start + SHARD_SIZE], start // SHARD_SIZE, method, training, bar
+            )
+            for start in range(0, len(texts), SHARD_SIZE)
+        ]
+    return [TeacherOutputs.cat(of_teacher) for of_teacher in zip(*shards, strict=True)]
+
+
+def _score_shard(  # noqa: PLR0917
+    teachers: Sequence[Teacher],
+    texts: Sequence[str],
+    shard: int,
+    method: Method,
+    training: Training,
+    bar: tqdm,
+) -> list[TeacherOutputs]:
+    common: dict[str, Any] = {
+        "method": method,
+        "seed": training.seed,
+        "shard": shard,
+        "max_length": training.max_length,
+        "on_batch": bar.update,
+    }
+    if method.adaptive:
+        return score_shard_adaptively(teachers, texts, **common)
     features = Need.TEACHER_FEATURES in get_method(method.name).needs
-    outputs = []
-    for teacher in teachers:
-        passes = len(texts) * (1 + (method.mc_samples if teacher.has_dropout else 0))
-        with tqdm(total=passes, disable=not progress, desc=f"asking {teacher.name}", unit="text") as bar:
-            shards = [
-                score_shard(
-                    teacher,
-                    texts[start : start + SHARD_SIZE],
-                    method=method,
-                    seed=training.seed,
-                    shard=start // SHARD_SIZE,
-                    max_length=training.max_length,
-                    features=features,
-                    on_batch=bar.update,
-                )
-                for start in range(0, len(texts), SHARD_SIZE)
-            ]
-        outputs.append(TeacherOutputs.cat(shards))
-    return outputs
+    return [score_shard(teacher, texts, features=features, **common) for teacher in teachers]
 
 
 def _distil(
@@ -122,8 +137,7 @@ def _distil(
 
 def _report(
     teachers: Sequence[Teacher],
-    texts: Sequence[str],
-    student: Student,
+    evidence: Evidence,
     supervision: Supervision,
     *,
     method: Method,
@@ -132,7 +146,7 @@ def _report(
 ) -> dict[str, Any]:
     """Plain values only: it can be written as JSON."""
     report: dict[str, Any] = {
-        "labels": list(student.labels),
+        "labels": list(evidence.label_space.labels),
         "teachers": [
             {
                 "name": teacher.name,
@@ -143,13 +157,21 @@ def _report(
             }
             for teacher in teachers
         ],
-        "corpus": {"texts": len(texts)},
+        "corpus": {"texts": len(supervision)},
         "method": asdict(method),
         "training": {**asdict(training), **asdict(done)},
     }
+    if method.mc_samples:
+        report["passes_per_text"] = [outputs.passes.float().mean().item() for outputs in evidence.outputs]
     if supervision.choice is not None:
         report["choice"] = asdict(choice_statistics(supervision.choice))
-    if "q" in supervision.columns:
-        probabilities = student.predict(texts, max_length=training.max_length, precision=training.precision)
-        report["agreement"] = asdict(agreement(probabilities, supervision.columns["q"]))
     return report
+
+
+def _agreement(
+    student: Student, texts: Sequence[str], supervision: Supervision, training: Training
+) -> dict[str, Any]:
+    if "q" not in supervision.columns:
+        return {}
+    probabilities = student.predict(texts, max_length=training.max_length, precision=training.precision)
+    return {"agreement": asdict(agreement(probabilities, supervision.columns["q"]))}

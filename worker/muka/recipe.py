@@ -35,7 +35,7 @@ class Method:
         temperature: τ of the soft integration.
         teacher_temperature: T, on the teachers' and the student's logits.
         reweight: `margin` weights each text by the best minus the second-best score.
-        adaptive: Stop sampling a text once its ranking is decided. Not available yet.
+        adaptive: Stop sampling a text once its ranking is decided; K is then the most passes.
         adaptive_bound: The margin above which, plus two standard errors, a ranking is decided.
     """
 
@@ -58,8 +58,8 @@ class Method:
         _within("temperature", self.temperature, 0.0, 1e6, open_low=True)
         _within("teacher_temperature", self.teacher_temperature, 0.0, 1e6, open_low=True)
         _within("adaptive_bound", self.adaptive_bound, 0.0, 1.0)
-        if self.adaptive:
-            raise ValueError("adaptive is True; allowed: False (adaptive sampling is not available yet)")
+        if self.adaptive and self.mc_samples < 2:
+            raise ValueError(f"mc_samples is {self.mc_samples}; allowed: [2, 1024] with adaptive sampling")
 
 
 @dataclass(frozen=True, kw_only=True)

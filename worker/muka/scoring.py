@@ -160,7 +160,8 @@ def score_shard(
     Args:
         teacher: Loaded and frozen.
         texts: The shard's texts, at most `SHARD_SIZE` in a job.
-        method: Tells K; 0 passes, or a teacher without dropout, leave the deterministic pass.
+        method: Tells K; 0 passes, or a teacher without dropout, leave the deterministic pass. Adaptive
+            sampling compares teachers, see `score_shard_adaptively`.
         seed: The job's.
         shard: The shard's number in the corpus.
         max_length: Tokens per text; the teacher's own maximum caps it.
@@ -174,7 +175,10 @@ def score_shard(
         StoppedError: `should_stop` answered True.
         CorpusEmptyError: No texts.
         OutOfMemoryError_: Not even one text fits.
+        ValueError: The method is adaptive.
     """
+    if method.adaptive:
+        raise ValueError("method.adaptive is True; allowed: False, or score_shard_adaptively")
     sampler = ShardSampler(
         teacher,
         texts,

@@ -29,7 +29,6 @@ def test_the_defaults_are_the_papers():
         ("temperature", 0.0),
         ("temperature", math.nan),
         ("teacher_temperature", -1.0),
-        ("adaptive", True),
     ],
 )
 def test_a_method_refuses_a_value_out_of_range_and_names_field_value_and_range(field, value):
