@@ -83,7 +83,9 @@ def _from_hub(repo_id: str, revision: str | None) -> HubModel:
             s.rfilename: (s.lfs.sha256 if s.lfs else s.blob_id) or f"{repo_id}@{commit}"
             for s in info.siblings or ()
         }
-        content = _read_config(repo_id, commit) if "config.json" in files else None
+        sizes = {s.rfilename: s.size or 0 for s in info.siblings or ()}
+        is_there = sizes.get("config.json", MAX_CONFIG_BYTES + 1) <= MAX_CONFIG_BYTES
+        content = _read_config(repo_id, commit) if is_there else None
     return HubModel(repo_id, commit, files, _parse_config(repo_id, content))
 
 
@@ -124,10 +126,10 @@ def _from_cache(repo_id: str, revision: str | None) -> HubModel:
 
 def _parse_config(repo_id: str, content: bytes | None) -> dict[str, Any]:
     if content is None:
-        detail = f"{repo_id} has no config.json, so it is no transformers model"
+        detail = f"{repo_id} has no config.json (of at most 4 MB), so it is no transformers model"
         raise InvalidModelError(detail, code="teacher_not_classifier")
     try:
-        config = json.loads(content[:MAX_CONFIG_BYTES])
+        config = json.loads(content)
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
