@@ -137,7 +137,9 @@ def _label_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
 def _name_faults(index: int, name: Any, first_with: dict[str, int]) -> Iterator[Fault]:
     field = f"id2label/{index}"
     if not isinstance(name, str) or not label_names.canonical(name) or not is_storable(name):
-        yield _fault(field, "labels_invalid", f"the name of class {index} must be valid text that is not empty")
+        yield _fault(
+            field, "labels_invalid", f"the name of class {index} must be valid text that is not empty"
+        )
         return
     canonical = label_names.canonical(name)
     if len(canonical) > MAX_LABEL_CHARS:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from app.domain.errors import Fault, PayloadTooLargeError
 from app.ingestion.rows import Columns, Row, Rows, missing_columns
@@ -20,6 +20,15 @@ def read_parquet(source: Path, columns: Columns, max_bytes: int, *, first_row: i
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         detail = f"the Parquet file is broken or cut off: {reason.replace(str(source), 'the file')}"
         yield Fault("file", "invalid_parquet", detail)
+
+
+def first_rows(file: IO[bytes], limit: int) -> list[dict[str, str]]:
+    """The first rows of a normalised corpus, as dictionaries of its columns."""
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    batch = next(pq.ParquetFile(file).iter_batches(limit, use_threads=False))
+    rows: list[dict[str, str]] = batch.slice(0, limit).to_pylist()
+    return rows
 
 
 def _rows(source: Path, columns: Columns, max_bytes: int, first_row: int) -> Rows:

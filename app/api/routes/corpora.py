@@ -1,5 +1,132 @@
-"""Routes of corpora."""
+"""Routes of corpora: the texts."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from app.api.dependencies import BackendDep, OwnerDep
+from app.api.parameters import After, Limit, Order, show_page
+from app.api.problems import problems
+from app.api.schemas import Page
+from app.api.schemas_corpora import REQUEST_BODY, Corpus, CorpusPreview
+from app.api.uploads import ReceiveUpload, Upload
+from app.domain.errors import (
+    ConflictError,
+    InvalidCorpusError,
+    NotFoundError,
+    PayloadTooLargeError,
+    UnsupportedFormatError,
+)
+from app.ingestion.corpus_formats import corpus_format
+from app.ingestion.rows import Columns
+from app.services import corpora
 
 router = APIRouter(prefix="/corpora", tags=["corpora"])
+
+CorpusId = Annotated[str, Path(description="`cor-…`")]
+Name = Annotated[str | None, Query(max_length=200)]
+FORM_FIELDS = frozenset({"format", "text_column", "label_column", "name"})
+UploadDep = Annotated[
+    Upload,
+    Depends(ReceiveUpload(lambda settings: settings.max_corpus_bytes, FORM_FIELDS), scope="function"),
+]
+
+
+@router.post(
+    "",
+    status_code=201,
+    operation_id="create_corpus",
+    summary="Upload texts",
+    responses=problems(InvalidCorpusError, PayloadTooLargeError, UnsupportedFormatError)
+    | {200: {"model": Corpus, "description": "The same content was there already."}},
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+def create_corpus(
+    *,
+    response: Response,
+    upload: UploadDep,
+    backend: BackendDep,
+    owner: OwnerDep,
+    filename: Annotated[Name, Query(description="Of a raw body; its ending tells the format.")] = None,
+    format: Annotated[Name, Query(description="`txt`, `jsonl`, `csv`, `tsv`, `parquet`, `csv.gz` …")] = None,  # noqa: A002
+    text_column: Annotated[Name, Query(description="`text` when it is not given.")] = None,
+    label_column: Annotated[Name, Query(description="Of gold labels, for evaluations only.")] = None,
+    name: Annotated[Name, Query(description="Instead of the file's name.")] = None,
+) -> Corpus:
+    """A form with the part `file`, or the file as the body with `?filename=`.
+
+    One text a line (`.txt`), `.jsonl`, `.csv`, `.tsv` or `.parquet`, each also with `.gz` or `.zst`. The
+    same content twice is one corpus. When anything is wrong, the first ten places are named and nothing
+    is stored.
+    """
+    form, file = upload.fields, upload.filename or filename
+    new = corpora.NewCorpus(
+        path=upload.path,
+        format=corpus_format(
+            stated=form.get("format") or format, filename=file, media_type=upload.media_type
+        ),
+        columns=Columns(
+            text=form.get("text_column") or text_column or "text",
+            label=form.get("label_column") or label_column or None,
+        ),
+        name=form.get("name") or name or file,
+    )
+    corpus, is_new = corpora.create(backend, owner, new)
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"/corpora/{corpus.id}"
+    return Corpus.of(corpus)
+
+
+@router.get("", operation_id="list_corpora", summary="List corpora")
+def list_corpora(
+    *,
+    request: Request,
+    response: Response,
+    backend: BackendDep,
+    owner: OwnerDep,
+    limit: Limit = 20,
+    after: After = None,
+    order: Order = "desc",
+) -> Page[Corpus]:
+    """The newest first, unless asked otherwise."""
+    rows = corpora.page(backend, owner, limit=limit, after=after, descending=order == "desc")
+    return show_page(
+        request=request, response=response, rows=rows, limit=limit, shown=Corpus.of, page=Page[Corpus]
+    )
+
+
+@router.get(
+    "/{corpus_id}", operation_id="get_corpus", summary="Show a corpus", responses=problems(NotFoundError)
+)
+def get_corpus(corpus_id: CorpusId, backend: BackendDep, owner: OwnerDep) -> Corpus:
+    """Counts, lengths, and what was dropped."""
+    return Corpus.of(corpora.get(backend, owner, corpus_id))
+
+
+@router.get(
+    "/{corpus_id}/preview",
+    operation_id="preview_corpus",
+    summary="Show the first texts",
+    response_model_exclude_none=True,
+    responses=problems(NotFoundError),
+)
+def preview_corpus(
+    corpus_id: CorpusId,
+    backend: BackendDep,
+    owner: OwnerDep,
+    limit: Annotated[int, Query(ge=1, le=100, description="Texts to show.")] = 10,
+) -> CorpusPreview:
+    """As they are stored: normalised, each once; with labels in a labelled corpus."""
+    return CorpusPreview.model_validate({"data": corpora.preview(backend, owner, corpus_id, limit)})
+
+
+@router.delete(
+    "/{corpus_id}",
+    status_code=204,
+    operation_id="delete_corpus",
+    summary="Delete a corpus",
+    responses=problems(NotFoundError, ConflictError),
+)
+def delete_corpus(corpus_id: CorpusId, backend: BackendDep, owner: OwnerDep) -> None:
+    """With its texts, unless a job that has not ended reads it."""
+    corpora.delete(backend, owner, corpus_id)

@@ -1,5 +1,99 @@
-"""Routes of models."""
+"""Routes of models: teachers that are not on the Hub."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from app.api.dependencies import BackendDep, OwnerDep
+from app.api.parameters import After, Limit, Order, show_page
+from app.api.problems import problems
+from app.api.schemas import Page
+from app.api.schemas_models import REQUEST_BODY, CreatedModel, Model
+from app.api.uploads import ReceiveUpload, Upload
+from app.domain.errors import (
+    ConflictError,
+    InvalidModelError,
+    NotFoundError,
+    PayloadTooLargeError,
+    UnsupportedFormatError,
+)
+from app.ingestion.archive_kinds import archive_kind
+from app.services import models
 
 router = APIRouter(prefix="/models", tags=["models"])
+
+ModelId = Annotated[str, Path(description="`mdl-…`")]
+Name = Annotated[str | None, Query(max_length=200)]
+UploadDep = Annotated[
+    Upload,
+    Depends(ReceiveUpload(lambda settings: settings.max_model_bytes, frozenset({"name"})), scope="function"),
+]
+
+
+@router.post(
+    "",
+    status_code=201,
+    operation_id="create_model",
+    summary="Upload a teacher",
+    responses=problems(InvalidModelError, PayloadTooLargeError, UnsupportedFormatError)
+    | {200: {"model": CreatedModel, "description": "The same content was there already."}},
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+def create_model(
+    *,
+    response: Response,
+    upload: UploadDep,
+    backend: BackendDep,
+    owner: OwnerDep,
+    filename: Annotated[Name, Query(description="Of a raw body; its ending tells the format.")] = None,
+    name: Annotated[Name, Query(description="Instead of the archive's name.")] = None,
+) -> CreatedModel:
+    """One `.tar`, `.tar.gz` or `.zip` of the folder that `save_pretrained` has written.
+
+    It must hold a sequence classifier with at least two labels, its weights as safetensors, and its
+    tokenizer. Nothing in it is run, and nothing is stored when anything is wrong.
+    """
+    file = upload.filename or filename
+    kind = archive_kind(filename=file, media_type=upload.media_type)
+    created = models.create(backend, owner, upload.path, kind, upload.fields.get("name") or name or file)
+    response.status_code = 201 if created.is_new else 200
+    response.headers["Location"] = f"/models/{created.model.id}"
+    return CreatedModel.of(created.model).model_copy(update={"ignored_files": created.ignored_files})
+
+
+@router.get("", operation_id="list_models", summary="List models")
+def list_models(
+    *,
+    request: Request,
+    response: Response,
+    backend: BackendDep,
+    owner: OwnerDep,
+    limit: Limit = 20,
+    after: After = None,
+    order: Order = "desc",
+) -> Page[Model]:
+    """The newest first, unless asked otherwise."""
+    rows = models.page(backend, owner, limit=limit, after=after, descending=order == "desc")
+    return show_page(
+        request=request, response=response, rows=rows, limit=limit, shown=Model.of, page=Page[Model]
+    )
+
+
+@router.get(
+    "/{model_id}", operation_id="get_model", summary="Show a model", responses=problems(NotFoundError)
+)
+def get_model(model_id: ModelId, backend: BackendDep, owner: OwnerDep) -> Model:
+    """Labels, architecture and files."""
+    return Model.of(models.get(backend, owner, model_id))
+
+
+@router.delete(
+    "/{model_id}",
+    status_code=204,
+    operation_id="delete_model",
+    summary="Delete a model",
+    responses=problems(NotFoundError, ConflictError),
+)
+def delete_model(model_id: ModelId, backend: BackendDep, owner: OwnerDep) -> None:
+    """With its files, unless a job that has not ended needs it."""
+    models.delete(backend, owner, model_id)

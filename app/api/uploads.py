@@ -1,0 +1,123 @@
+"""Uploads: received into a staging folder of the store, piece by piece, refused while they stream in.
+
+A raw body or `multipart/form-data`; nothing is held in memory, and whatever goes wrong leaves nothing behind.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from fastapi import Request
+from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+
+from app.api.dependencies import BackendDep, OwnerDep
+from app.api.multipart import MultipartBody, refuse_over
+from app.domain.errors import InvalidRequestError, UnsupportedFormatError
+from app.settings import Settings
+from app.storage import StoreError
+
+PIECE = 1 << 20
+"""Written at once, in a thread: the event loop never waits for the disk."""
+FORM_OVERHEAD = 1 << 18
+"""What a form may have around its file."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that has arrived."""
+
+    folder: Path
+    """The staging folder: removed after the request, with all that is in it."""
+    path: Path
+    filename: str | None
+    media_type: str | None
+    fields: dict[str, str] = field(default_factory=dict)
+    """The other fields of a form."""
+
+
+class _Body(Protocol):
+    def write(self, data: bytes) -> None: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class ReceiveUpload:
+    """A dependency that gives an `Upload`: the key is checked first, then the length, then the body comes."""
+
+    def __init__(self, limit: Callable[[Settings], int], fields: frozenset[str]) -> None:
+        self._limit = limit
+        self._fields = fields
+
+    async def __call__(
+        self, request: Request, backend: BackendDep, _owner: OwnerDep
+    ) -> AsyncIterator[Upload]:
+        """Receive, hand over, remove."""
+        limit = self._limit(backend.settings)
+        _check_headers(request, limit)
+        async with contextmanager_in_threadpool(backend.store.staging()) as folder:
+            yield await self._receive(request, folder, limit)
+
+    async def _receive(self, request: Request, folder: Path, limit: int) -> Upload:
+        path = folder / "upload"
+        kind, options = parse_options_header(request.headers.get("content-type"))
+        if kind != b"multipart/form-data":
+            with closing(_RawBody(path, limit)) as raw:
+                await _pour(request, raw)
+            return Upload(folder, path, None, kind.decode("latin-1") or None)
+        boundary = options.get(b"boundary", b"")
+        with closing(MultipartBody(boundary, path, limit, self._fields)) as form:
+            await _pour(request, form)
+        return Upload(folder, path, form.filename, form.media_type, form.fields)
+
+
+class _RawBody:
+    """The body is the file."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._file = path.open("xb")
+        self._limit = limit
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        self._size += len(data)
+        refuse_over(self._size, self._limit)
+        self._file.write(data)
+
+    def finish(self) -> None:
+        if not self._size:
+            raise InvalidRequestError("the body is empty; send the file as the body", code="empty_body")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+async def _pour(request: Request, body: _Body) -> None:
+    pending = bytearray()
+    try:
+        async for piece in request.stream():
+            pending += piece
+            if len(pending) >= PIECE:
+                await run_in_threadpool(body.write, bytes(pending))
+                pending.clear()
+        await run_in_threadpool(_last, body, bytes(pending))
+    except ClientDisconnect as error:
+        raise InvalidRequestError("the upload was broken off", code="upload_incomplete") from error
+    except OSError as error:
+        raise StoreError(f"the upload cannot be written: {error.strerror}") from error
+
+
+def _last(body: _Body, data: bytes) -> None:
+    body.write(data)
+    body.finish()
+
+
+def _check_headers(request: Request, limit: int) -> None:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedFormatError("send the file without `Content-Encoding`; name it .gz or .zst instead")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal():
+        refuse_over(int(declared[:18]) - FORM_OVERHEAD, limit)

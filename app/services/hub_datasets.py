@@ -1,0 +1,190 @@
+"""Texts of data sets on the Hugging Face Hub, read from their Parquet files, one file at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from app.domain.errors import Fault, HubUnavailableError, InvalidCorpusError, PayloadTooLargeError
+from app.domain.recipe import HubDataset
+from app.ingestion.dataset_files import DEFAULT_CONFIG, splits_by_config
+from app.ingestion.parquet_reader import read_parquet
+from app.ingestion.rows import Columns, Row, Rows
+
+TIMEOUT_SECONDS = 10.0
+CONVERTED = "refs/convert/parquet"
+"""The branch where the Hub keeps a Parquet copy of data sets in other formats."""
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """The files of one commit, with their sizes; `folder` is where they are when we are offline."""
+
+    commit: str
+    sizes: dict[str, int]
+    folder: Path | None = None
+
+
+def rows(spec: HubDataset, folder: Path, max_bytes: int) -> Rows:
+    """The texts of the split. Files are downloaded to `folder` one after the other, and removed.
+
+    Raises:
+        InvalidCorpusError: There is no such data set, config or split.
+        HubUnavailableError: The Hub does not answer.
+        PayloadTooLargeError: The split is larger than `max_bytes`.
+    """
+    listing, paths = _find(spec)
+    total = sum(listing.sizes[path] for path in paths)
+    if total > max_bytes:
+        raise PayloadTooLargeError(
+            f"{spec.dataset} ({spec.split}) has {total:,} bytes; the limit is {max_bytes:,}"
+        )
+    row = 1
+    for path in paths:
+        with _downloaded(spec, listing, path, folder) as file:
+            for found in read_parquet(file, Columns(spec.text_column), max_bytes, first_row=row):
+                yield _pointed(found)
+                row += isinstance(found, Row)
+
+
+def _pointed(found: Row | Fault) -> Row | Fault:
+    if isinstance(found, Fault) and found.code == "missing_column":
+        return replace(found, pointer="/corpus/text_column")
+    return found
+
+
+def _find(spec: HubDataset) -> tuple[_Listing, list[str]]:
+    """At the revision itself, else on the converted branch."""
+    listing = _list(spec, spec.revision)
+    splits = splits_by_config(listing.sizes)
+    if not splits and spec.revision is None:
+        try:
+            listing = _list(spec, CONVERTED)
+        except InvalidCorpusError as error:
+            detail = (
+                f"{spec.dataset} has no Parquet files; convert it, or upload the texts with POST /corpora"
+            )
+            raise _refusal("/corpus/dataset", "no_parquet", detail) from error
+        splits = splits_by_config(listing.sizes)
+    return listing, _choose(spec, splits)
+
+
+def _choose(spec: HubDataset, splits: dict[str, dict[str, list[str]]]) -> list[str]:
+    configs = sorted(splits)
+    config = spec.config or (configs[0] if len(configs) == 1 else DEFAULT_CONFIG)
+    if config not in splits:
+        detail = f"{spec.dataset} has the configs {_named(configs)}; state `config`"
+        raise _refusal("/corpus/config", "config_not_found", detail)
+    if spec.split not in splits[config]:
+        detail = f"{spec.dataset} has no split {spec.split!r}; there are {_named(sorted(splits[config]))}"
+        raise _refusal("/corpus/split", "split_not_found", detail)
+    return splits[config][spec.split]
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names[:20]) or "none"
+
+
+def _refusal(pointer: str, code: str, detail: str) -> InvalidCorpusError:
+    return InvalidCorpusError(f"{detail}. Nothing was stored", faults=[Fault(pointer, code, detail)])
+
+
+# --- The Hub ---------------------------------------------------------------------------------------
+
+
+def _list(spec: HubDataset, revision: str | None) -> _Listing:
+    from huggingface_hub import HfApi, is_offline_mode  # noqa: PLC0415  (loads with the first data set)
+
+    if is_offline_mode():
+        return _list_cached(spec, revision)
+    with _hub_errors(spec, revision):
+        info = HfApi().dataset_info(
+            spec.dataset, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS
+        )
+    return _Listing(str(info.sha), {file.rfilename: file.size or 0 for file in info.siblings or ()})
+
+
+def _list_cached(spec: HubDataset, revision: str | None) -> _Listing:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    try:
+        folder = Path(
+            snapshot_download(spec.dataset, repo_type="dataset", revision=revision, local_files_only=True)
+        )
+    except (LocalEntryNotFoundError, HFValidationError) as error:
+        detail = (
+            f"{spec.dataset} is not in the local cache, and muka is offline (HF_HUB_OFFLINE): fetch it with "
+            "`hf download --repo-type dataset` while online, or go online"
+        )
+        raise _refusal("/corpus/dataset", "dataset_not_found", detail) from error
+    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*.parquet")}
+    return _Listing(folder.name, files, folder)
+
+
+@contextmanager
+def _downloaded(spec: HubDataset, listing: _Listing, path: str, folder: Path) -> Iterator[Path]:
+    if listing.folder is not None:
+        yield listing.folder / path
+        return
+    file = _download(spec, listing, path, folder)
+    try:
+        yield file
+    finally:
+        file.unlink()
+
+
+def _download(spec: HubDataset, listing: _Listing, path: str, folder: Path) -> Path:
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]  # noqa: PLC0415
+
+    disable_progress_bars()
+    with _hub_errors(spec, listing.commit):
+        return Path(
+            hf_hub_download(
+                spec.dataset,
+                path,
+                repo_type="dataset",
+                revision=listing.commit,
+                local_dir=folder / "hub",
+                etag_timeout=TIMEOUT_SECONDS,
+            )
+        )
+
+
+@contextmanager
+def _hub_errors(spec: HubDataset, revision: str | None) -> Iterator[None]:
+    """What `huggingface_hub` raises, as our errors, whichever HTTP library it is built on."""
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    http_error: type[BaseException] = next(
+        base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"
+    )
+    name = spec.dataset if revision is None else f"{spec.dataset}@{revision}"
+    try:
+        yield
+    except HFValidationError as error:
+        detail = f"{spec.dataset[:100]!r} is no name of a data set: give `org/name` of the Hub"
+        raise _refusal("/corpus/dataset", "reference_invalid", detail) from error
+    except GatedRepoError as error:
+        detail = f"{name} is gated: accept its conditions on the Hub with the account of muka's HF_TOKEN"
+        raise _refusal("/corpus/dataset", "dataset_gated", detail) from error
+    except RepositoryNotFoundError as error:
+        detail = (
+            f"the Hub has no data set {name}, or it is private: check the spelling, or give muka a HF_TOKEN"
+        )
+        raise _refusal("/corpus/dataset", "dataset_not_found", detail) from error
+    except RevisionNotFoundError as error:
+        detail = f"the Hub has no revision {name}"
+        raise _refusal("/corpus/revision", "dataset_not_found", detail) from error
+    except (http_error, OSError, ValueError) as error:
+        detail = (
+            f"the Hub did not answer about {name}; try again later, or upload the texts with POST /corpora"
+        )
+        raise HubUnavailableError(detail) from error
