@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, func, or_, select, type_coerce, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.domain.status import ALLOWED_TRANSITIONS, TERMINAL, Status
@@ -293,11 +294,20 @@ def page(
     if status is not None:
         query = query.where(Amalgamation.status == status)
     for key, value in (metadata or {}).items():
-        query = query.where(Amalgamation.user_metadata[key].as_string() == value)
+        query = query.where(_tagged(session, key, value))
     if after is not None:
         query = query.where(Amalgamation.id < after if descending else Amalgamation.id > after)
     order = Amalgamation.id.desc() if descending else Amalgamation.id.asc()
     return session.scalars(query.order_by(order).limit(limit + 1)).all()
+
+
+def _tagged(session: Session, key: str, value: str) -> ColumnElement[bool]:
+    """The user's metadata has this pair. Not by a JSON path, for SQLite's cannot name a key with a quote."""
+    if session.get_bind().dialect.name == "postgresql":
+        pair = type_coerce({key: value}, JSONB)
+        return Amalgamation.user_metadata.op("@>", is_comparison=True)(pair)
+    each = func.json_each(Amalgamation.user_metadata).table_valued("key", "value")
+    return select(each.c.key).where(each.c.key == key, each.c.value == value).exists()
 
 
 def remove(session: Session, job_id: str) -> None:
