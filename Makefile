@@ -47,10 +47,12 @@ clean: ## remove .venv, caches and build output; muka-data stays
 	rm -rf $(VENV) dist build benchmarks/out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One stamp a set of extras; a change of pyproject.toml installs anew.
+# One stamp a set of extras, and of those that it includes; a change of pyproject.toml installs anew.
+INCLUDED_dev := demo api,worker
+INCLUDED_demo := api,worker
 $(VENV)/.installed-%: pyproject.toml | $(VENV)/.made
 	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[$*]'
-	@touch $@
+	@touch $@ $(INCLUDED_$*:%=$(VENV)/.installed-%)
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit("muka needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
