@@ -10,6 +10,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteError  # noqa: TID251  (rendered, never raised)
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app.api.pointers import faults_of
 from app.api.problems import problem_response, request_id
@@ -23,6 +24,7 @@ from app.domain.errors import (
 from app.storage import StoreError
 
 _log = logging.getLogger(__name__)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 RETRY_LATER = {"Retry-After": "5"}
 
 
@@ -79,7 +81,18 @@ def _starlette(request: Request, error: StarletteError) -> Response:
         status=status,
         code=status.name.lower(),
         detail=_DETAILS.get(status, str(error.detail)),
-        headers=error.headers,
+        headers={"Allow": _allowed(request)} if status == HTTPStatus.METHOD_NOT_ALLOWED else error.headers,
+    )
+
+
+def _allowed(request: Request) -> str:
+    """All methods of the address; the framework names those of the first route only."""
+    routes = request.app.router.routes
+    scopes = [{**request.scope, "method": method} for method in METHODS]
+    return ", ".join(
+        str(scope["method"])
+        for scope in scopes
+        if any(route.matches(scope)[0] == Match.FULL for route in routes)
     )
 
 

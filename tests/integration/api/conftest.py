@@ -1,6 +1,7 @@
 """The API over HTTP, on SQLite and on Postgres, with a real broker and a local Hub."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,21 @@ from tests.hub_server import Hub, hub_server
 def api(settings: Settings, backend: Backend) -> Iterator[TestClient]:
     """A client of a service over the same database, broker and store as `backend`."""
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def sqlite_settings(tmp_path: Path, sqlite_url: str, redis_url: str) -> Settings:
+    """For tests that say nothing about the database."""
+    return Settings(
+        data_dir=tmp_path, store_dir=tmp_path / "store", database_url=sqlite_url, broker_url=redis_url
+    )
+
+
+@pytest.fixture
+def sqlite_api(sqlite_settings: Settings) -> Iterator[TestClient]:
+    """A client of a service on SQLite."""
+    with TestClient(create_app(sqlite_settings), raise_server_exceptions=False) as client:
         yield client
 
 
