@@ -120,11 +120,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.status is not None:
             self._send(self.hub.status, b"the Hub is in trouble")
             return
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
         routes = ((_TREE, self._tree), (_INFO, self._info), (_RESOLVE, self._resolve))
         for pattern, handler in routes:
             if match := pattern.fullmatch(path):
-                handler(**match.groupdict())
+                # Unquoted afterwards: the revision refs/convert/parquet comes as refs%2Fconvert%2Fparquet.
+                handler(**{name: value and unquote(value) for name, value in match.groupdict().items()})
                 return
         self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
 

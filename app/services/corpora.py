@@ -46,7 +46,7 @@ def create(backend: Backend, owner: str, new: NewCorpus) -> tuple[Corpus, bool]:
     """
     limits, max_bytes = limits_of(backend.settings), backend.settings.max_corpus_bytes
     file = CorpusFile(new.path, new.format, new.columns, max_bytes, limits)
-    return _store(backend, owner, new.name, lambda target: normalise_file(file, target))
+    return _store(backend, owner, display_name(new.name), lambda target: normalise_file(file, target))
 
 
 def create_from_texts(backend: Backend, owner: str, texts: Sequence[str]) -> Corpus:
@@ -152,7 +152,7 @@ def _store(
             facts = write(target)
         except OSError as error:
             raise StoreError(f"the corpus cannot be written: {error.strerror}") from error
-        return _store_once(backend, owner, display_name(name), facts, target)
+        return _store_once(backend, owner, name, facts, target)
 
 
 def _store_once(

@@ -9,7 +9,7 @@ from app.domain.errors import Fault, HubUnavailableError, InvalidCorpusError, Pa
 from app.domain.recipe import HubDataset
 from app.ingestion.dataset_files import DEFAULT_CONFIG, splits_by_config
 from app.ingestion.parquet_reader import read_parquet
-from app.ingestion.rows import Columns, Row, Rows
+from app.ingestion.rows import Columns, Rows
 
 TIMEOUT_SECONDS = 10.0
 CONVERTED = "refs/convert/parquet"
@@ -43,14 +43,12 @@ def rows(spec: HubDataset, folder: Path, max_bytes: int) -> Rows:
     for path in paths:
         with _downloaded(spec, listing, path, folder) as file:
             for found in read_parquet(file, Columns(spec.text_column), max_bytes, first_row=row):
-                yield _pointed(found)
-                row += isinstance(found, Row)
-
-
-def _pointed(found: Row | Fault) -> Row | Fault:
-    if isinstance(found, Fault) and found.code == "missing_column":
-        return replace(found, pointer="/corpus/text_column")
-    return found
+                if isinstance(found, Fault):
+                    column = found.code in {"missing_column", "not_a_string"}
+                    yield replace(found, pointer="/corpus/text_column" if column else "/corpus/dataset")
+                    return
+                yield found
+                row += 1
 
 
 def _find(spec: HubDataset) -> tuple[_Listing, list[str]]:

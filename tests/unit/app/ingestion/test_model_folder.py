@@ -8,6 +8,7 @@ import pytest
 
 from app.domain.errors import InvalidModelError
 from app.ingestion.model_folder import CheckedModel, check_model_folder
+from tests.tiny_models import ARCHITECTURES, make_encoder, make_teacher
 from tests.unit.app.ingestion.archives import CONFIG, model_files, safetensors
 
 
@@ -33,6 +34,17 @@ def test_a_classifier_is_accepted(tmp_path: Path) -> None:
     assert model.config.labels == ("refund", "invoice", "other")
     assert model.parameters == 7 * 4 + 3 * 4
     assert model.weights == {"model.safetensors"}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_real_classifiers_of_every_architecture_are_accepted(tmp_path: Path, architecture: str) -> None:
+    folder = make_teacher(tmp_path / "model", ["yes", "no"], architecture)
+    model = check_model_folder(folder, {path.name for path in folder.iterdir()})
+    assert model.config.labels == ("yes", "no")
+    encoder = make_encoder(tmp_path / "encoder", architecture)
+    config = json.loads((folder / "config.json").read_text())
+    (encoder / "config.json").write_text(json.dumps(config))
+    assert "have no head" in _refused(encoder, {}).detail
 
 
 def test_shards_are_accepted_when_all_are_there(tmp_path: Path) -> None:
