@@ -1,13 +1,28 @@
-"""The command line: `muka`. Commands load what they need when they run."""
+"""`muka`: the command line. What a command needs is imported when it runs, so that `--help` is quick."""
 
 import typer
 
-from app.cli import client_commands
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="muka")
-client_commands.register(app)
+def application() -> typer.Typer:
+    """All commands."""
+    from app.cli import client_commands  # noqa: PLC0415
+    from app.cli.migrate import migrate  # noqa: PLC0415
+    from app.cli.serve import serve  # noqa: PLC0415
+    from app.cli.worker import worker  # noqa: PLC0415
+
+    muka = typer.Typer(
+        name="muka",
+        help="Make one text classifier out of several fine-tuned ones, without labelled data.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for command in (serve, worker, migrate):
+        muka.command()(command)
+    client_commands.register(muka)
+    return muka
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """Run the command that the arguments name."""
+    application()()

@@ -1,5 +1,6 @@
-"""`python -m app.cli` is `muka`."""
+"""`python -m app.cli`: the same as `muka`, where no console script is installed."""
 
 from app.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""`muka serve`."""
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.messages import give_up
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on [default: MUKA_HOST or loopback].")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0: any free port [default: MUKA_PORT or 8000].")
+    ] = None,
+    worker: Annotated[bool, typer.Option(help="Bring a worker along (without MUKA_BROKER_URL).")] = True,
+) -> None:
+    """Run the service: with everything it needs, unless MUKA_BROKER_URL names a broker of its own."""
+    settings = _settings(host, port)
+    if not settings.is_loopback and settings.api_key is None:
+        give_up(
+            f"refusing to listen on {settings.host} without a key: anybody who reaches this machine "
+            "could use the service. Set MUKA_API_KEY to a long random value, or leave out --host"
+        )
+    try:
+        with ExitStack() as stack:
+            _serve(settings, worker, stack)
+    except KeyboardInterrupt:
+        typer.echo("muka has stopped")
+
+
+def _settings(host: str | None, port: int | None) -> "Settings":
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from app.settings import get_settings  # noqa: PLC0415
+
+    try:
+        settings = get_settings()
+    except ValidationError as error:
+        give_up(f"a setting is not usable:\n{error}")
+    chosen = {"host": host, "port": port}
+    return settings.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+
+
+def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
+    from app.cli.http_server import listening_socket, run_http_server, sigterm_is_ctrl_c  # noqa: PLC0415
+
+    sigterm_is_ctrl_c()
+    listening = stack.enter_context(listening_socket(settings.host, settings.port))
+    embedded = settings.is_embedded
+    if embedded:
+        settings = _bring_engine(settings, with_worker, stack)
+    else:
+        _require_schema(settings)
+    _say(settings, embedded, with_worker)
+    run_http_server(settings, listening)
+
+
+def _bring_engine(settings: "Settings", with_worker: bool, stack: ExitStack) -> "Settings":
+    from app.embedded.broker import BrokerNotStartedError  # noqa: PLC0415
+    from app.embedded.data_lock import DataFolderInUseError, exclusive  # noqa: PLC0415
+    from app.embedded.supervisor import embedded_engine  # noqa: PLC0415
+
+    try:
+        stack.enter_context(exclusive(settings.data_dir.resolve()))
+        _require_schema(settings)
+        return stack.enter_context(embedded_engine(settings, with_worker=with_worker))
+    except (DataFolderInUseError, BrokerNotStartedError, FileNotFoundError) as error:
+        give_up(str(error), status=1)
+
+
+def _require_schema(settings: "Settings") -> None:
+    """SQLite is migrated here; a database that others use too only by `muka migrate`."""
+    from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+
+    from app.persistence import migrate  # noqa: PLC0415
+
+    url = settings.resolved_database_url()
+    try:
+        if url.startswith("sqlite"):
+            migrate.upgrade(url)
+        elif not (state := migrate.state(url)).is_current:
+            give_up(
+                f"the database's schema is {state.current or 'empty'}, this version needs {state.head}: "
+                "run `muka migrate`",
+                status=1,
+            )
+    except OperationalError as error:
+        give_up(f"the database does not answer: {error.orig}", status=1)
+
+
+def _say(settings: "Settings", embedded: bool, with_worker: bool) -> None:
+    from sqlalchemy import make_url  # noqa: PLC0415
+
+    database = make_url(settings.resolved_database_url()).render_as_string()
+    worker = "one, embedded" if embedded and with_worker else "start `muka worker` with the same settings"
+    typer.echo(f"  data      {settings.data_dir.resolve()}")
+    typer.echo(f"  database  {database}")
+    typer.echo(
+        f"  broker    {'embedded' if embedded and with_worker else _without_password(settings.broker_url)}"
+    )
+    typer.echo(f"  worker    {worker}")
+
+
+def _without_password(url: str | None) -> str:
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    parts = urlsplit(url or "")
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

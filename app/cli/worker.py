@@ -1,0 +1,27 @@
+"""`muka worker`."""
+
+import importlib.util
+import os
+import sys
+
+from app.cli.messages import give_up
+
+CELERY = [
+    # Root, as in many containers, is dangerous with pickled messages; ours are JSON.
+    *("-W", "ignore:You're running the worker with superuser privileges"),
+    *("-m", "celery", "--quiet", "--app", "worker.celery_app", "worker"),
+    *("--pool", "prefork", "--concurrency", "1", "--hostname", "muka@%h", "--loglevel", "INFO"),
+    # What nobody reads is not sent.
+    *("--without-gossip", "--without-mingle"),
+]
+
+
+def worker() -> None:
+    """Run jobs, one at a time, until SIGTERM; the database, broker and store are those of the settings."""
+    from app.settings import get_settings  # noqa: PLC0415
+
+    if importlib.util.find_spec("torch") is None:
+        give_up("the worker needs torch: pip install 'muka[worker]'")
+    if get_settings().broker_url is None:
+        give_up("set MUKA_BROKER_URL to the service's Redis (`muka serve` alone brings its own worker along)")
+    os.execv(sys.executable, [sys.executable, *CELERY])  # noqa: S606  (there is nothing for a shell to do)

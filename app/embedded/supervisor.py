@@ -1,0 +1,65 @@
+"""Broker and worker of the embedded mode, as long as the block runs."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.embedded.broker import embedded_broker
+from app.embedded.kept_process import KeptProcess
+from app.persistence import amalgamations
+from app.persistence.database import Database
+from app.settings import Settings
+
+
+@contextmanager
+def embedded_engine(settings: Settings, *, with_worker: bool = True) -> Iterator[Settings]:
+    """A broker, and one supervised worker on it: the settings that name them.
+
+    The caller holds the data folder (`app.embedded.data_lock`) and has migrated the database.
+    """
+    with embedded_broker(settings.data_dir / "broker") as url:
+        named = settings.model_copy(update={"broker_url": url})
+        if not with_worker:
+            yield named
+            return
+        with supervised_worker(named):
+            yield named
+
+
+@contextmanager
+def supervised_worker(settings: Settings) -> Iterator[None]:
+    """One `muka worker`, started again when it dies; what it held is queued again at once."""
+    name = f"{platform.node()}:embedded"
+    database = Database(settings.resolved_database_url())
+
+    def end_its_leases() -> None:
+        with database.write() as session:
+            amalgamations.end_leases_of(session, name)
+
+    worker = KeptProcess(
+        "worker",
+        [sys.executable, "-m", "app.cli", "worker"],
+        environment=_environment(settings, name),
+        stop_seconds=settings.stop_seconds,
+        before_restart=end_its_leases,
+    )
+    end_its_leases()  # of one that was killed together with its service: we hold the folder, so it is gone
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.stop()
+        database.close()
+
+
+def _environment(settings: Settings, name: str) -> dict[str, str]:
+    return dict(os.environ) | {
+        "MUKA_BROKER_URL": settings.broker_url or "",
+        "MUKA_DATA_DIR": str(settings.data_dir.resolve()),
+        "MUKA_DATABASE_URL": settings.resolved_database_url(),
+        "MUKA_STORE_DIR": str(settings.resolved_store_dir()),
+        "MUKA_WORKER_NAME": name,
+        "MUKA_DIE_WITH_PARENT": str(os.getpid()),
+    }
