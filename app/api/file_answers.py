@@ -9,7 +9,7 @@ from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from app.api.ranges import parse_range
-from app.api.representations import is_known
+from app.api.representations import NOT_MODIFIED, is_known
 from app.services.downloads import Download
 from app.storage import ArtifactStore
 
@@ -30,7 +30,7 @@ FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "The range that was asked for.",
         "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
     },
-    304: {"description": "As `If-None-Match` says, the client has it already."},
+    **NOT_MODIFIED,
 }
 
 

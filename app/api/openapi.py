@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 
+from app.api.examples import SCHEMA_EXAMPLES
 from app.api.problems import Problem, problems
 from app.domain.errors import (
     InvalidRequestError,
@@ -44,11 +44,6 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def operation_id(route: APIRoute) -> str:
-    """The function's name: stable, and fit for client generators."""
-    return route.name
-
-
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title,
@@ -60,6 +55,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas |= schema.pop("$defs") | {"Problem": schema}
+    # Added here, for FastAPI would leave out the nulls that are part of an example.
+    for name, shown in SCHEMA_EXAMPLES.items():
+        schemas[name]["examples"] = shown
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for path in document["paths"].values():

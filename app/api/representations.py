@@ -2,10 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
+
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "As `If-None-Match` says, the client has it already."}
+}
 
 
 def etag_of(content: bytes) -> str:

@@ -31,6 +31,8 @@ StoredRecipe = Annotated[dict[str, Any], _LikeRecipe]
 class Page(BaseModel, Generic[Item]):
     """One page of a list, in the order of ids, which is the order of creation."""
 
+    model_config = ConfigDict(json_schema_extra={"description": "One page of a list, in the order of ids."})
+
     data: list[Item]
     has_more: bool = Field(description="Ask for the next page with `after=<last_id>`, or follow `Link`.")
     first_id: str | None

@@ -10,7 +10,7 @@ from app.api.dependencies import BackendDep, OwnerDep
 from app.api.parameters import After, IdempotencyKey, Limit, Order, metadata_filter, show_page
 from app.api.problems import problems
 from app.api.recipe_body import RecipeBody
-from app.api.representations import etag_of, is_known, represent
+from app.api.representations import NOT_MODIFIED, etag_of, is_known, represent
 from app.api.schemas import Amalgamation, Event, EventPage, Page
 from app.domain.errors import ConflictError, HubUnavailableError, InvalidRequestError, NotFoundError
 from app.domain.status import Status
@@ -23,8 +23,18 @@ router = APIRouter(prefix="/amalgamations", tags=["amalgamations"])
 
 JobId = Annotated[str, Path(description="`amg-…`")]
 POLL_AGAIN = {"Retry-After": "2"}
-_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "As `If-None-Match` says, the client has it already."}
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "description": "The job is queued.",
+        "headers": {
+            "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
+            "Retry-After": {"description": "Seconds until to look.", "schema": {"type": "integer"}},
+            "Idempotency-Replayed": {
+                "description": "`true`: the stored answer to an earlier request under this key.",
+                "schema": {"type": "string"},
+            },
+        },
+    }
 }
 
 
@@ -34,7 +44,7 @@ _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
     operation_id="create_amalgamation",
     summary="Submit a job",
     response_model=Amalgamation,
-    responses=problems(InvalidRequestError, ConflictError, HubUnavailableError),
+    responses=_ACCEPTED | problems(InvalidRequestError, HubUnavailableError),
 )
 def create_amalgamation(
     body: RecipeBody, backend: BackendDep, owner: OwnerDep, idempotency_key: IdempotencyKey = None
@@ -95,7 +105,7 @@ def list_amalgamations(
     operation_id="get_amalgamation",
     summary="Show a job",
     response_model=Amalgamation,
-    responses=problems(NotFoundError) | _NOT_MODIFIED,
+    responses=problems(NotFoundError) | NOT_MODIFIED,
 )
 async def get_amalgamation(
     request: Request,

@@ -8,7 +8,7 @@ from app.api.dependencies import BackendDep, OwnerDep
 from app.api.file_answers import FILE_RESPONSES, answer_file
 from app.api.parameters import After, Limit, Order, show_page
 from app.api.problems import problems
-from app.api.representations import represent
+from app.api.representations import NOT_MODIFIED, represent
 from app.api.schemas import Page, Student, StudentFile, StudentFiles
 from app.domain.errors import ConflictError, NotFoundError, RangeNotSatisfiableError
 from app.services import students
@@ -65,13 +65,14 @@ def delete_student(student_id: StudentId, backend: BackendDep, owner: OwnerDep) 
     operation_id="list_student_files",
     summary="The manifest: path, size and sha256 of every file",
     response_model=StudentFiles,
-    responses=problems(NotFoundError),
+    responses=problems(NotFoundError) | NOT_MODIFIED,
 )
 @router.head(
     "/{student_id}/files",
     operation_id="head_student_files",
     summary="Headers of the manifest",
-    responses=problems(NotFoundError),
+    response_class=Response,
+    responses=problems(NotFoundError) | NOT_MODIFIED,
 )
 def list_student_files(
     student_id: StudentId, request: Request, backend: BackendDep, owner: OwnerDep
@@ -93,7 +94,7 @@ def list_student_files(
     operation_id="head_student_file",
     summary="Headers of one file of a student",
     response_class=Response,
-    responses=problems(NotFoundError) | {304: FILE_RESPONSES[304]},
+    responses=problems(NotFoundError) | NOT_MODIFIED,
 )
 def download_student_file(
     student_id: StudentId, path: str, request: Request, backend: BackendDep, owner: OwnerDep
@@ -114,7 +115,7 @@ def download_student_file(
     operation_id="head_student_download",
     summary="Headers of a student's .tar",
     response_class=Response,
-    responses=problems(NotFoundError) | {304: FILE_RESPONSES[304]},
+    responses=problems(NotFoundError) | NOT_MODIFIED,
 )
 def download_student(
     student_id: StudentId, request: Request, backend: BackendDep, owner: OwnerDep
