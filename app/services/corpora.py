@@ -10,11 +10,12 @@ from sqlalchemy.orm import Session
 from app.domain.errors import ConflictError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix, new_id
 from app.domain.recipe import HubDataset
-from app.ingestion.corpus_file import CorpusFile, normalise_file
+from app.ingestion.corpus_file import CorpusFile
 from app.ingestion.corpus_formats import CorpusFormat
 from app.ingestion.names import display_name
 from app.ingestion.normalise import Limits, NormalisedCorpus, write_corpus
 from app.ingestion.rows import Columns, Row, at_inline, at_row
+from app.ingestion.separate_process import normalise_aside
 from app.persistence import amalgamations, corpora, owned
 from app.persistence.tables import Corpus
 from app.persistence.time import now
@@ -46,7 +47,7 @@ def create(backend: Backend, owner: str, new: NewCorpus) -> tuple[Corpus, bool]:
     """
     limits, max_bytes = limits_of(backend.settings), backend.settings.max_corpus_bytes
     file = CorpusFile(new.path, new.format, new.columns, max_bytes, limits)
-    return _store(backend, owner, display_name(new.name), lambda target: normalise_file(file, target))
+    return _store(backend, owner, display_name(new.name), lambda target: normalise_aside(file, target))
 
 
 def create_from_texts(backend: Backend, owner: str, texts: Sequence[str]) -> Corpus:
