@@ -2,7 +2,7 @@
 
 import typer
 
-from app.cli.messages import give_up
+from app.cli.messages import give_up, usable_settings
 
 
 def migrate() -> None:
@@ -10,9 +10,8 @@ def migrate() -> None:
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415
 
     from app.persistence import migrate as schema  # noqa: PLC0415
-    from app.settings import get_settings  # noqa: PLC0415
 
-    url = get_settings().resolved_database_url()
+    url = usable_settings().resolved_database_url()
     try:
         before = schema.state(url)
         schema.upgrade(url)

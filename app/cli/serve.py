@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.messages import give_up
+from app.cli.messages import give_up, usable_settings
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -35,14 +35,7 @@ def serve(
 
 
 def _settings(host: str | None, port: int | None) -> "Settings":
-    from pydantic import ValidationError  # noqa: PLC0415
-
-    from app.settings import get_settings  # noqa: PLC0415
-
-    try:
-        settings = get_settings()
-    except ValidationError as error:
-        give_up(f"a setting is not usable:\n{error}")
+    settings = usable_settings()
     chosen = {"host": host, "port": port}
     return settings.model_copy(update={name: value for name, value in chosen.items() if value is not None})
 

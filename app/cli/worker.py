@@ -4,7 +4,7 @@ import importlib.util
 import os
 import sys
 
-from app.cli.messages import give_up
+from app.cli.messages import give_up, usable_settings
 
 CELERY = [
     # Root, as in many containers, is dangerous with pickled messages; ours are JSON.
@@ -18,10 +18,9 @@ CELERY = [
 
 def worker() -> None:
     """Run jobs, one at a time, until SIGTERM; the database, broker and store are those of the settings."""
-    from app.settings import get_settings  # noqa: PLC0415
-
+    settings = usable_settings()
     if importlib.util.find_spec("torch") is None:
         give_up("the worker needs torch: pip install 'muka[worker]'")
-    if get_settings().broker_url is None:
+    if settings.broker_url is None:
         give_up("set MUKA_BROKER_URL to the service's Redis (`muka serve` alone brings its own worker along)")
     os.execv(sys.executable, [sys.executable, *CELERY])  # noqa: S606  (there is nothing for a shell to do)

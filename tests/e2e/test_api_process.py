@@ -1,0 +1,56 @@
+"""What the API process costs: it is ready soon, small, and never loads what only the worker needs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.e2e.service import ROOT
+
+_PROGRAM = """
+import asyncio, json, resource, sys, time
+import httpx
+from app.main import create_app
+
+async def main():
+    app = create_app()
+    async with app.router.lifespan_context(app):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://muka") as client:
+            health = (await client.get("/healthz")).status_code
+            ready = time.process_time()
+            pages = [(await client.get(path)).status_code for path in ("/openapi.json", "/amalgamations")]
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(json.dumps({
+        "health": health,
+        "pages": pages,
+        "ready_seconds": ready,
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "foreign": sorted({"torch", "transformers", "worker", "pandas"} & set(sys.modules)),
+    }))
+
+asyncio.run(main())
+"""
+
+
+def test_it_is_ready_soon_small_and_without_torch(sqlite_url: str, redis_url: str, tmp_path: Path) -> None:
+    settings = {
+        "MUKA_DATA_DIR": str(tmp_path),
+        "MUKA_DATABASE_URL": sqlite_url,
+        "MUKA_BROKER_URL": redis_url,
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+    )
+    measured = json.loads(done.stdout)
+    assert (measured["health"], measured["pages"]) == (200, [200, 200])
+    assert measured["foreign"] == []
+    assert measured["ready_seconds"] < 2.0  # of processor time: the machine may be busy with other tests
+    assert measured["peak_bytes"] < 150e6
+    sys.stdout.write(done.stdout)
