@@ -5,9 +5,12 @@ attempt has the job; any other end (a signal, a crash) is for the parent to tell
 """
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.persistence.database import Database
 from app.processes import die_with_parent
@@ -15,11 +18,9 @@ from app.settings import Settings, get_settings
 from app.storage import ArtifactStore, open_store
 from worker import outcome
 from worker.assignment import Assignment
+from worker.child import LOST
 from worker.lease import Lease, LeaseLostError, StopReason
 from worker.muka.errors import StoppedError
-
-LOST = 3
-"""Exit status of an attempt that does not hold the job any more."""
 
 log = logging.getLogger("worker")
 
@@ -59,6 +60,8 @@ def carry_out(settings: Settings, database: Database, store: ArtifactStore, leas
         return LOST
     except StoppedError:
         return _end(lambda: outcome.stopped(lease, store))
+    except (OperationalError, InterfaceError):
+        raise  # the database is gone, not the job's fault: the parent tells, or the lease runs out
     except Exception as error:
         log.exception("the attempt failed")
         failed = error
@@ -77,4 +80,7 @@ def _end(write: Callable[[], None]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    logging.shutdown()
+    # Taking torch's modules apart takes a second, and nothing is left to be tidied.
+    os._exit(status)

@@ -14,7 +14,7 @@ from app.settings import Settings
 log = logging.getLogger(__name__)
 
 LOST = 3
-"""`worker.__main__` ends so when another attempt has the job."""
+"""Exit status of an attempt that does not hold its job any more."""
 
 
 class StopSwitch:

@@ -110,12 +110,14 @@ class Lease:
         self._heartbeat_seconds = heartbeat_seconds
         self._renewed = time.monotonic()
         self._done = threading.Event()
-        self._first_reason = threading.Lock()
+        self._first_reason = threading.RLock()  # a signal's handler may come in between
 
     # --- Stopping ---
 
     def should_stop(self) -> bool:
         """True once there is a reason; the library asks before every step and batch."""
+        if time.monotonic() - self._renewed > self._lease_seconds:
+            self.stop(StopReason.LOST)  # also when the heartbeat hangs in a database that hangs
         return self.stop_reason is not None
 
     def stop(self, reason: StopReason) -> None:

@@ -1,5 +1,7 @@
 """`muka serve`."""
 
+import importlib.util
+import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,6 +45,7 @@ def _settings(host: str | None, port: int | None) -> "Settings":
 def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
     from app.cli.http_server import listening_socket, run_http_server, sigterm_is_ctrl_c  # noqa: PLC0415
 
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s serve %(levelname)s %(message)s")
     sigterm_is_ctrl_c()
     listening = stack.enter_context(listening_socket(settings.host, settings.port))
     embedded = settings.is_embedded
@@ -59,6 +62,8 @@ def _bring_engine(settings: "Settings", with_worker: bool, stack: ExitStack) -> 
     from app.embedded.data_lock import DataFolderInUseError, exclusive  # noqa: PLC0415
     from app.embedded.supervisor import embedded_engine  # noqa: PLC0415
 
+    if with_worker and importlib.util.find_spec("torch") is None:
+        give_up("the worker needs torch: pip install 'muka[worker]', or serve without one (--no-worker)")
     try:
         stack.enter_context(exclusive(settings.data_dir.resolve()))
         _require_schema(settings)

@@ -18,7 +18,8 @@ from app.settings import Settings
 from app.storage import ArtifactStore
 from tests.jobs import add_corpus, add_job, add_teacher, events_of, job_of, messages_of, student_of
 from tests.tiny_models import TEXTS, make_teacher
-from worker.__main__ import LOST, carry_out
+from worker.__main__ import carry_out
+from worker.child import LOST
 from worker.lease import Lease, StopReason, claim
 
 LABELS = (("travel", "money"), ("food", "money", "other"))
