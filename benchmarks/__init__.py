@@ -1,0 +1,1 @@
+"""What the figures of README.md come from; each runs with one command, `make bench-NAME`."""
