@@ -1,1 +1,1 @@
-"""What the demonstration of muka is made of: its data and its teachers."""
+"""`make demo`: a support desk with three teams, and one student for all of them."""
