@@ -9,6 +9,7 @@ _CURES = {
     "extra_forbidden": "there is no such field; remove it, or correct its spelling",
     "missing": "this field is required",
     "finite_number": "must be a finite number, not NaN or infinity",
+    "model_attributes_type": "must be a JSON object",
     "model_type": "must be a JSON object",
     "json_invalid": "the body is not valid JSON",
     "string_unicode": "must be valid Unicode text, without lone surrogates",

@@ -12,6 +12,8 @@ from starlette.types import Scope
 from app.domain.errors import Fault, MukaError
 
 MEDIA_TYPE = "application/problem+json"
+MAX_FAULTS = 1000
+"""A body of 4 MB can hold more mistakes than anybody reads; `detail` has their number."""
 SCHEMA_REF = "#/components/schemas/Problem"
 
 
@@ -57,7 +59,7 @@ def problem_response(
         instance=scope.get("path", ""),
         code=code,
         request_id=request_id(scope),
-        errors=[ProblemFault(pointer=f.pointer, code=f.code, detail=f.detail) for f in faults],
+        errors=[ProblemFault(pointer=f.pointer, code=f.code, detail=f.detail) for f in faults[:MAX_FAULTS]],
     )
     content = json.dumps(problem.model_dump(mode="python"))
     return Response(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)

@@ -12,6 +12,7 @@ from app.persistence import owned
 from app.persistence.tables import Model, Student
 from app.services import hub
 from app.services.backend import Backend
+from app.storage import StoreError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
@@ -79,8 +80,11 @@ def _stored(backend: Backend, owner: str, reference: str) -> Candidate:
             row = owned.find(session, Student, reference, owner=owner)
     if row is None:
         raise InvalidModelError(f"there is no model or student {reference!r}", code="teacher_not_found")
-    with backend.store.open(f"{row.storage_prefix}/config.json") as file:
-        config = json.load(file)
+    try:
+        with backend.store.open(f"{row.storage_prefix}/config.json") as file:
+            config = json.load(file)
+    except FileNotFoundError as error:
+        raise StoreError(f"the config.json of {row.id} is missing") from error
     return Candidate(
         reference=reference,
         source="model" if isinstance(row, Model) else "student",

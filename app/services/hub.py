@@ -51,9 +51,9 @@ def fetch(reference: str) -> HubModel:
         HubUnavailableError: the Hub does not answer in time, or not sensibly.
     """
     repo_id, revision = _parse(reference)
-    from huggingface_hub import is_offline_mode  # noqa: PLC0415  (see the top)
+    from huggingface_hub import constants  # noqa: PLC0415  (see the top)
 
-    return _from_cache(repo_id, revision) if is_offline_mode() else _from_hub(repo_id, revision)
+    return _from_cache(repo_id, revision) if constants.HF_HUB_OFFLINE else _from_hub(repo_id, revision)
 
 
 def _parse(reference: str) -> tuple[str, str | None]:

@@ -1,9 +1,11 @@
 """The use case behind `POST /amalgamations`: check all, store once, commit, then send."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kombu.exceptions import OperationalError
+from kombu.exceptions import OperationalError as BrokerError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Fault, InvalidRequestError
@@ -15,6 +17,8 @@ from app.services import submission_checks
 from app.services.backend import Backend
 from app.services.idempotency import Answer, Once, create
 from app.services.submission_checks import Findings
+
+_log = logging.getLogger(__name__)
 
 
 def submit(
@@ -42,7 +46,9 @@ def submit(
     """
     if once is not None and (replay := once.earlier(backend.database)):
         return replay
-    findings = submission_checks.check(backend, owner, recipe) if recipe else Findings()
+    findings = Findings()
+    if recipe is not None:
+        findings = submission_checks.check(backend, owner, recipe, is_whole=not faults)
     _refuse([*faults, *findings.faults])
     if recipe is None:
         raise InvalidRequestError("the body is no recipe")
@@ -64,10 +70,11 @@ def send(backend: Backend, job_id: str) -> None:
     """Tell the workers. A broker that does not answer delays the job: the dispatcher sends it later."""
     try:
         backend.queue.enqueue(job_id)
-    except OperationalError:
-        return
-    with backend.database.write() as session:
-        amalgamations.mark_dispatched(session, job_id)
+        with backend.database.write() as session:
+            amalgamations.mark_dispatched(session, job_id)
+    except (BrokerError, DBAPIError) as error:
+        # The job is committed, so the request has succeeded whatever happens here.
+        _log.warning("%s: left to the dispatcher: %s", job_id, error)
 
 
 def _refuse(faults: Sequence[Fault]) -> None:

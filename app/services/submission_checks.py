@@ -5,6 +5,7 @@ Every check adds to one list of faults and goes on; `Resolved` exists only when 
 
 import re
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ from app.services.backend import Backend
 from app.services.candidates import Candidate
 
 UNREADABLE = "?"
-"""Stands for a part of the body whose form is wrong already: it is not looked up."""
+"""Stands for a part of the body whose form is wrong already: in a faulty recipe it is not looked up."""
 
 _LOOKUPS = 8
 """Models that are asked for at once."""
@@ -42,8 +43,14 @@ class Findings:
     labels: list[str] = field(default_factory=list)
 
 
-def check(backend: Backend, owner: str, recipe: Recipe) -> Findings:
+def check(backend: Backend, owner: str, recipe: Recipe, *, is_whole: bool) -> Findings:
     """Look at every part of the recipe.
+
+    Args:
+        backend: what it stands on.
+        owner: whose objects may be named.
+        recipe: what is asked for.
+        is_whole: False when something stands as `UNREADABLE` in it; then the request is refused anyway.
 
     Raises:
         HubUnavailableError: a model of the Hub cannot be looked up just now.
@@ -52,12 +59,14 @@ def check(backend: Backend, owner: str, recipe: Recipe) -> Findings:
     faults = findings.faults
     faults += _number_faults(len(recipe.teachers), backend.settings.max_teachers)
     faults += _text_faults(recipe)
-    found = _look_up(backend, owner, recipe, faults)
+    found = _look_up(backend, owner, recipe, faults, frozenset() if is_whole else {UNREADABLE})
     faults += _same_faults(recipe, found)
     for index, teacher in enumerate(recipe.teachers):
         _check_teacher(index, teacher, found.get(teacher.model), findings)
     findings.student = _check_student(recipe, found, faults)
-    faults += _corpus_faults(backend, owner, recipe)
+    if is_whole or recipe.corpus != UNREADABLE:
+        faults += _corpus_faults(backend, owner, recipe)
+    faults += _evaluation_faults(backend, owner, recipe.evaluation)
     findings.labels = label_names.union([teacher.labels for teacher in findings.teachers])
     return findings
 
@@ -83,14 +92,17 @@ def _text_faults(recipe: Recipe) -> Iterator[Fault]:
 # --- Models ----------------------------------------------------------------------------------------
 
 
-def _look_up(backend: Backend, owner: str, recipe: Recipe, faults: list[Fault]) -> dict[str, Candidate]:
+def _look_up(
+    backend: Backend, owner: str, recipe: Recipe, faults: list[Fault], skipped: AbstractSet[str]
+) -> dict[str, Candidate]:
     """All models that the recipe names, each looked up once; what is not found becomes a fault."""
     pointers: dict[str, list[str]] = {}
     for index, teacher in enumerate(recipe.teachers[: backend.settings.max_teachers]):
         pointers.setdefault(teacher.model, []).append(f"/teachers/{index}/model")
     if not recipe.student.init_from.startswith("teachers/"):
         pointers.setdefault(recipe.student.init_from, []).append("/student/init_from")
-    pointers.pop(UNREADABLE, None)
+    for reference in skipped:
+        pointers.pop(reference, None)
 
     def ask(reference: str) -> Candidate | InvalidModelError:
         try:
@@ -210,9 +222,11 @@ def _check_student(recipe: Recipe, found: dict[str, Candidate], faults: list[Fau
 
 
 def _corpus_faults(backend: Backend, owner: str, recipe: Recipe) -> Iterator[Fault]:
-    if isinstance(recipe.corpus, str) and recipe.corpus != UNREADABLE:
+    if isinstance(recipe.corpus, str):
         yield from _missing_corpus(backend, owner, "/corpus", recipe.corpus)
-    evaluation: EvaluationSpec | None = recipe.evaluation
+
+
+def _evaluation_faults(backend: Backend, owner: str, evaluation: EvaluationSpec | None) -> Iterator[Fault]:
     if evaluation is None:
         return
     missing = list(_missing_corpus(backend, owner, "/evaluation/corpus", evaluation.corpus))

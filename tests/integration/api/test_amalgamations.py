@@ -17,6 +17,9 @@ from app.services.backend import Backend
 from tests.api_objects import put_folder
 from tests.jobs import add_job
 
+# What these tests say does not depend on the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 Json = dict[str, Any]
 Advance = Callable[..., None]
 
@@ -89,6 +92,7 @@ class TestShow:
                 assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
+@on_sqlite
 class TestPolling:
     def test_an_unchanged_job_is_304_by_its_etag(
         self, api: TestClient, job_id: str, advance: Advance

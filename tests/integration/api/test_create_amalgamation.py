@@ -1,6 +1,7 @@
 """POST /amalgamations: what is accepted, and what every kind of bad body gets."""
 
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
@@ -9,14 +10,21 @@ import pytest
 import redis
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
+from app.domain.errors import ConflictError, InvalidRequestError
+from app.domain.recipe import Recipe
 from app.persistence import amalgamations
 from app.persistence.tables import Amalgamation, Corpus, Event, IdempotencyKey
 from app.persistence.time import now
+from app.services import students, submission, submission_checks
 from app.services.backend import Backend
 from app.settings import Settings
-from tests.api_objects import add_corpus, add_model, add_student, bert_config, model_files
+from tests.api_objects import OWNER, add_corpus, add_model, add_student, bert_config, model_files
 from tests.hub_server import Hub
+
+# What these tests say does not depend on the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 Json = dict[str, Any]
 JSON = {"Content-Type": "application/json"}
@@ -113,6 +121,32 @@ class TestAccepted:
         assert api.post("/amalgamations", json=body | {"teachers": teachers}).json()["labels"] == ["a", "b"]
 
 
+@on_sqlite
+class TestInlineTexts:
+    def test_become_a_corpus_and_the_recipe_names_it(self, api: TestClient, body: Json) -> None:
+        inline = body | {"corpus": {"texts": ["where is my money", "the parcel is late", "hello"]}}
+        job = api.post("/amalgamations", json=inline)
+        assert job.status_code == 202, job.text
+        corpus = job.json()["corpus_id"]
+        assert job.json()["recipe"]["corpus"] == corpus
+        assert api.get(f"/corpora/{corpus}").json()["texts"] == 3
+        again = api.post("/amalgamations", json=inline | {"name": "again"}).json()
+        assert again["corpus_id"] == corpus, "the same texts are one corpus"
+
+    def test_that_cannot_be_used_are_named_by_pointer(
+        self, settings: Settings, body: Json, backend: Backend
+    ) -> None:
+        from app.main import create_app  # noqa: PLC0415
+
+        short = settings.model_copy(update={"max_text_chars": 10})
+        with TestClient(create_app(short)) as api:
+            faults = _faults(api, body | {"corpus": {"texts": ["fits", "is longer than that"]}})
+            assert set(faults) == {"/corpus/texts/1"}
+            answer = api.post("/amalgamations", json=body | {"corpus": {"texts": ["", " "]}})
+            assert answer.status_code == 422
+        assert _count(backend, Amalgamation) == 0
+
+
 class TestAllFaultsAtOnce:
     def test_of_form_database_and_settings(self, api: TestClient, body: Json, backend: Backend) -> None:
         gone = "cor-" + "0" * 32
@@ -164,6 +198,7 @@ class TestAllFaultsAtOnce:
         assert _count(backend, Corpus) == before
 
 
+@on_sqlite
 class TestRefused:
     ONE_FAULT = (
         ({"training": {"epochs": 0}}, "/training/epochs", "greater_than_equal"),
@@ -204,6 +239,19 @@ class TestRefused:
     ) -> None:
         twins = [add_model(backend, ("a", "b"), "same"), add_model(backend, ("c", "d"), "same")]
         assert _faults(api, body | {"teachers": twins}) == {"/teachers/1/model": "same_teacher"}
+
+    def test_a_teacher_whose_files_are_gone_is_a_503(
+        self, api: TestClient, body: Json, backend: Backend
+    ) -> None:
+        backend.store.delete(f"models/{body['teachers'][0]}")
+        answer = api.post("/amalgamations", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (503, "storage_error")
+
+    def test_a_flood_of_faults_is_cut_off_but_counted(self, api: TestClient, body: Json) -> None:
+        answer = api.post("/amalgamations", json=body | {"teachers": [7] * 5000})
+        assert answer.status_code == 422
+        assert "5001 faults" in answer.json()["detail"]
+        assert len(answer.json()["errors"]) == 1000
 
     def test_too_many_teachers(self, settings: Settings, backend: Backend, body: Json) -> None:
         from app.main import create_app  # noqa: PLC0415
@@ -261,6 +309,50 @@ class TestRefused:
                 assert answer.json()["errors"] or answer.status_code == 400
 
 
+class TestRaces:
+    def test_what_a_job_needs_is_not_deleted_while_it_is_created(self, backend: Backend, body: Json) -> None:
+        student = add_student(backend, labels=("a", "b"))
+        recipe = Recipe.model_validate(body | {"teachers": [body["teachers"][0], student]})
+        held, deleted = threading.Event(), threading.Event()
+
+        def render(_session: Session, _job: Amalgamation) -> Json:
+            held.set()  # the inputs are held, and the job is not committed yet
+            assert not deleted.wait(0.5)
+            return {}
+
+        def delete() -> None:
+            held.wait(10)
+            try:
+                students.delete(backend, OWNER, student)
+            finally:
+                deleted.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            deletion = pool.submit(delete)
+            submission.submit(backend, OWNER, recipe=recipe, faults=(), once=None, render=render)
+            with pytest.raises(ConflictError):
+                deletion.result()
+
+    def test_what_was_deleted_while_the_request_was_checked_is_a_fault(
+        self, backend: Backend, body: Json, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        student = add_student(backend, labels=("a", "b"))
+        recipe = Recipe.model_validate(body | {"teachers": [body["teachers"][0], student]})
+        check = submission_checks.check
+
+        def check_then_delete(*arguments: Any, **named: Any) -> Any:
+            findings = check(*arguments, **named)
+            students.delete(backend, OWNER, student)
+            return findings
+
+        monkeypatch.setattr(submission_checks, "check", check_then_delete)
+        with pytest.raises(InvalidRequestError) as refused:
+            submission.submit(backend, OWNER, recipe=recipe, faults=(), once=None, render=lambda *_: {})
+        assert [(f.pointer, f.code) for f in refused.value.faults] == [("/teachers/1/model", "deleted")]
+        assert _count(backend, Amalgamation) == 0
+
+
+@on_sqlite
 class TestHubTeachers:
     def _post(self, api: TestClient, body: Json, *teachers: Any) -> Any:
         return api.post("/amalgamations", json=body | {"teachers": list(teachers)})
@@ -314,7 +406,7 @@ class TestHubTeachers:
         }
 
     def test_with_names_that_no_hub_has(self, api: TestClient, body: Json, hub: Hub) -> None:
-        names = ["a/b/c", "../etc", "a b", "-a/b", "a/b@", "a/b@x y", "acme/x\0"]
+        names = ["?", "a/b/c", "../etc", "a b", "-a/b", "a/b@", "a/b@x y", "acme/x\0"]
         faults = _faults(api, body | {"teachers": [body["teachers"][0], *names]})
         assert faults == {f"/teachers/{i}/model": "reference_invalid" for i in range(1, len(names) + 1)}
         assert hub.requests == []

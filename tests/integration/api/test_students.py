@@ -15,6 +15,9 @@ from app.domain.status import Status
 from app.services.backend import Backend
 from tests.api_objects import add_corpus, add_model, add_student
 
+# What these tests say does not depend on the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 WEIGHTS = bytes(range(256)) * 8
 FILES = {
     "config.json": b'{"a": 1}',
@@ -79,6 +82,7 @@ class TestDelete:
         assert [api.delete(f"/students/{needed}").status_code for needed in (teacher, start)] == [204, 204]
 
 
+@on_sqlite
 class TestFiles:
     def test_the_manifest_has_path_size_and_sha256(self, api: TestClient, student: str) -> None:
         url = f"/students/{student}/files"
@@ -135,6 +139,7 @@ class TestFiles:
             assert "attempt-1" not in answer.text
 
 
+@on_sqlite
 class TestRanges:
     ONE = (
         ("bytes=0-0", 0, 1),
@@ -187,6 +192,7 @@ class TestRanges:
         assert api.get(url, headers={"Range": "bytes=0-"}).status_code == 416
 
 
+@on_sqlite
 class TestArchive:
     def test_is_a_tar_of_all_files_under_the_students_name(self, api: TestClient, student: str) -> None:
         answer = api.get(f"/students/{student}/download")
