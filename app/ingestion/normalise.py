@@ -39,16 +39,16 @@ class NormalisedCorpus:
 
 
 def write_corpus(
-    rows: Rows, target: Path, limits: Limits, locate: Locate, *, labelled: bool
+    rows: Rows, target: Path, limits: Limits, locate: Locate, *, labelled: bool, whole: str = "file"
 ) -> NormalisedCorpus:
-    """Read all rows and write the kept ones to `target`.
+    """Read all rows and write the kept ones to `target`. `whole` points to the corpus itself.
 
     Raises:
         InvalidCorpusError: With the first ten faults; or no text is left.
         PayloadTooLargeError: More texts than the limit.
     """
     with ParquetWriter(target, labelled=labelled) as writer:
-        state = _State(limits, locate, labelled)
+        state = _State(limits, locate, labelled, whole)
         for text, label in state.kept(rows):
             writer.add(text, label)
     return state.finish()
@@ -59,6 +59,7 @@ class _State:
     limits: Limits
     locate: Locate
     labelled: bool
+    whole: str
     faults: FaultLog = field(default_factory=FaultLog)
     seen: int = 0
     empty: int = 0
@@ -140,11 +141,11 @@ class _State:
         duplicates = self.seen - self.empty - kept
         if not kept:
             what = f"all of its {self.seen} texts are empty" if self.seen else "there is no text in it"
-            raise _unusable("empty_corpus", f"the corpus is empty: {what}")
+            raise _unusable(self.whole, "empty_corpus", f"the corpus is empty: {what}")
         if kept == 1 and duplicates:
             what = f"of {self.seen} texts {duplicates} are duplicates and {self.empty} are empty"
             raise _unusable(
-                "all_duplicates", f"the corpus is all duplicates: {what}; 1 distinct text is left"
+                self.whole, "all_duplicates", f"the corpus is all duplicates: {what}; 1 distinct text is left"
             )
         statistics: dict[str, Any] = {
             "characters": length_distribution(self.lengths),
@@ -160,6 +161,6 @@ class _State:
         return {label: counts[number] for label, number in self.label_ids.items() if counts[number]}
 
 
-def _unusable(code: str, detail: str) -> InvalidCorpusError:
-    faults = [Fault("file", code, detail)]
+def _unusable(pointer: str, code: str, detail: str) -> InvalidCorpusError:
+    faults = [Fault(pointer, code, detail)]
     return InvalidCorpusError(f"{detail}; nothing was stored. Send texts to learn from", faults=faults)

@@ -54,9 +54,11 @@ def create_from_texts(backend: Backend, owner: str, texts: Sequence[str]) -> Cor
     """A corpus from a request's body; faults point to `/corpus/texts/3`."""
     rows = (Row(index, text) for index, text in enumerate(texts))
     limits = limits_of(backend.settings)
-    corpus, _ = _store(
-        backend, owner, None, lambda target: write_corpus(rows, target, limits, at_inline, labelled=False)
-    )
+
+    def write(target: Path) -> NormalisedCorpus:
+        return write_corpus(rows, target, limits, at_inline, labelled=False, whole="/corpus/texts")
+
+    corpus, _ = _store(backend, owner, None, write)
     return corpus
 
 
@@ -73,7 +75,7 @@ def create_from_hub_dataset(backend: Backend, owner: str, spec: HubDataset) -> C
 
     def write(target: Path) -> NormalisedCorpus:
         rows = dataset_rows(spec, target.parent, max_bytes)
-        return write_corpus(rows, target, limits, at_row, labelled=False)
+        return write_corpus(rows, target, limits, at_row, labelled=False, whole="/corpus/dataset")
 
     corpus, _ = _store(backend, owner, f"{spec.dataset} ({spec.split})", write)
     return corpus

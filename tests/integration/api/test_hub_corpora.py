@@ -131,3 +131,8 @@ def test_inline_texts_become_a_corpus(backend: Backend) -> None:
     with pytest.raises(InvalidCorpusError) as caught:
         corpora.create_from_texts(backend, "default", ["a", "b", "c", "x" * 20_001, "\ud800"])
     assert [fault.pointer for fault in caught.value.faults] == ["/corpus/texts/3", "/corpus/texts/4"]
+    with pytest.raises(InvalidCorpusError) as caught:
+        corpora.create_from_texts(backend, "default", ["a", "a "])
+    assert [(fault.pointer, fault.code) for fault in caught.value.faults] == [
+        ("/corpus/texts", "all_duplicates")
+    ]
