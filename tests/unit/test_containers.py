@@ -93,7 +93,7 @@ def environment(service: Service) -> dict[str, str]:
     """The environment of the container."""
     baked = dict(pair.split("=", 1) for pair in shlex.split(image(service)["ENV"]))
     given: dict[str, str] = service["environment"]
-    return baked | given | {"PATH": f"{BIN}:{os.defpath}"}
+    return baked | given
 
 
 def seconds(duration: str) -> float:
@@ -197,6 +197,7 @@ class Machine:
             "@redis:6379", f"@127.0.0.1:{self._redis_port}"
         )
         inside["MUKA_DATABASE_URL"] = self._database_url
+        inside["PATH"] = f"{BIN}:{os.defpath}"
         return inside | ({"MUKA_PORT": str(self.api_port)} if name == "api" else {})
 
     def run(self, name: str, words: list[str]) -> "subprocess.CompletedProcess[str]":
