@@ -7,7 +7,8 @@ first model of the Hub: an API that sees none stays small. Offline, the local ca
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def _no_name(reference: str) -> InvalidModelError:
 def _from_hub(repo_id: str, revision: str | None) -> HubModel:
     from huggingface_hub import HfApi  # noqa: PLC0415
 
-    with _HubErrors(repo_id, revision):
+    with _hub_errors(repo_id, revision):
         info = HfApi().model_info(repo_id, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS)
         commit = str(info.sha)
         if not _COMMIT.fullmatch(commit):
@@ -142,43 +143,36 @@ def _named(repo_id: str, revision: str | None) -> str:
     return repo_id if revision is None else f"{repo_id}@{revision}"
 
 
-class _HubErrors:
-    """Turns what `huggingface_hub` raises into our errors, whichever HTTP library it is built on."""
+@contextmanager
+def _hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn what `huggingface_hub` raises into our errors, whichever HTTP library it is built on."""
+    from huggingface_hub import errors  # noqa: PLC0415
 
-    def __init__(self, repo_id: str, revision: str | None) -> None:
-        self.name = _named(repo_id, revision)
-        self.repo_id = repo_id
+    http_errors: tuple[type[Exception], ...] = tuple(
+        base for base in errors.HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"
+    )
+    name = _named(repo_id, revision)
+    try:
+        yield
+    except errors.HFValidationError as error:
+        raise _no_name(name) from error
+    except errors.GatedRepoError as error:
+        raise InvalidModelError(
+            f"{name} is gated: accept its conditions on the Hub with the account of muka's HF_TOKEN, then "
+            "send the request again",
+            code="teacher_gated",
+        ) from error
+    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise _not_there(name) from error
+    except (*http_errors, OSError, ValueError) as error:
+        raise HubUnavailableError(
+            f"the Hub did not answer about {name}; try again later, or upload the model with POST /models"
+        ) from error
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        from huggingface_hub.errors import (  # noqa: PLC0415
-            GatedRepoError,
-            HfHubHTTPError,
-            HFValidationError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
-
-        http_error = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
-        if isinstance(error, HFValidationError):
-            raise _no_name(self.name) from error
-        if isinstance(error, GatedRepoError):
-            raise InvalidModelError(
-                f"{self.name} is gated: accept its conditions on the Hub with the account of muka's "
-                "HF_TOKEN, then send the request again",
-                code="teacher_gated",
-            ) from error
-        if isinstance(error, RepositoryNotFoundError | RevisionNotFoundError):
-            part = "model" if isinstance(error, RepositoryNotFoundError) else "revision"
-            raise InvalidModelError(
-                f"the Hub has no {part} {self.name}, or it is private: check the spelling, or give muka a "
-                "HF_TOKEN that may read it",
-                code="teacher_not_found",
-            ) from error
-        if isinstance(error, (http_error, OSError, ValueError)):
-            raise HubUnavailableError(
-                f"the Hub did not answer about {self.name}; try again later, or upload the "
-                "model with POST /models"
-            ) from error
+def _not_there(name: str) -> InvalidModelError:
+    return InvalidModelError(
+        f"the Hub has no {name}, or it is private: check the spelling of name and revision, or give muka a "
+        "HF_TOKEN that may read it",
+        code="teacher_not_found",
+    )

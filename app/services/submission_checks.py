@@ -4,7 +4,7 @@ Every check adds to one list of faults and goes on; `Resolved` exists only when 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from app.persistence.tables import Corpus
 from app.services import candidates
 from app.services.backend import Backend
 from app.services.candidates import Candidate
+from app.services.label_checks import label_faults
 
 UNREADABLE = "?"
 """Stands for a part of the body whose form is wrong already: in a faulty recipe it is not looked up."""
@@ -146,7 +147,7 @@ def _check_teacher(index: int, spec: TeacherSpec, candidate: Candidate | None, f
         findings.faults += candidates.faults_of(f"/teachers/{index}/model", spec.model, error)
         return
     names = label_names.mapped(labels, spec.labels)
-    findings.faults += _label_faults(index, spec, labels, names)
+    findings.faults += label_faults(index, spec, labels, names)
     findings.teachers.append(
         ResolvedTeacher(
             source=candidate.source,
@@ -160,32 +161,6 @@ def _check_teacher(index: int, spec: TeacherSpec, candidate: Candidate | None, f
             labels=names,
         )
     )
-
-
-def _label_faults(
-    index: int, spec: TeacherSpec, labels: Sequence[str], names: Sequence[str | None]
-) -> Iterator[Fault]:
-    pointer = f"/teachers/{index}/labels"
-    for unknown in label_names.unknown_in_mapping(labels, spec.labels or {}):
-        escaped = unknown.replace("~", "~0").replace("/", "~1")
-        known = ", ".join(labels[:20]) + (", …" if len(labels) > 20 else "")
-        yield Fault(
-            f"{pointer}/{escaped}", "label_unknown", f"{spec.model} has no label {unknown!r}; it has: {known}"
-        )
-    if nameless := label_names.placeholders(names):
-        example = "{" + ", ".join(f'"{name}": "…"' for name in nameless[:3]) + "}"
-        yield Fault(
-            pointer,
-            "placeholder_labels",
-            f"teacher {index} ({spec.model}) has labels without a meaning: {', '.join(nameless[:20])}; map "
-            f'each to its name, or to null to drop it: {{"model": "{spec.model}", "labels": {example}}}',
-        )
-    kept = {name for name in names if name is not None}
-    if len(kept) < 2:
-        detail = (
-            f"teacher {index} ({spec.model}) keeps {len(kept)} of its labels; it needs at least two different"
-        )
-        yield Fault(pointer, "too_few_labels", f"{detail}: drop fewer, or leave this teacher out")
 
 
 def _check_student(recipe: Recipe, found: dict[str, Candidate], faults: list[Fault]) -> ResolvedStudent:
