@@ -1,4 +1,4 @@
-"""`muka submit`: every field of a job as an option. Typer reads options from the signature, hence its length."""
+"""`muka submit`: every field of a job as an option; Typer reads them from the signature, hence its length."""
 
 from pathlib import Path
 from typing import Annotated
