@@ -148,9 +148,8 @@ def _hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
     """Turn what `huggingface_hub` raises into our errors, whichever HTTP library it is built on."""
     from huggingface_hub import errors  # noqa: PLC0415
 
-    http_errors: tuple[type[Exception], ...] = tuple(
-        base for base in errors.HfHubHTTPError.__mro__ if base.__name__ == "HTTPError"
-    )
+    any_http_error = (base for base in errors.HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+    no_answer: tuple[type[Exception], ...] = (OSError, ValueError, *any_http_error)
     name = _named(repo_id, revision)
     try:
         yield
@@ -164,7 +163,7 @@ def _hub_errors(repo_id: str, revision: str | None) -> Iterator[None]:
         ) from error
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise _not_there(name) from error
-    except (*http_errors, OSError, ValueError) as error:
+    except no_answer as error:
         raise HubUnavailableError(
             f"the Hub did not answer about {name}; try again later, or upload the model with POST /models"
         ) from error
