@@ -1,1 +1,1 @@
-"""What the figures of README.md come from; each runs with one command, `make bench-NAME`."""
+"""Where the README's figures come from: each benchmark runs with `make bench-NAME`."""

@@ -68,7 +68,9 @@ def log_tail(log: Path, lines: int = 30) -> str:
 def _environment(data: Path) -> dict[str, str]:
     """The shell's, without its settings of muka: the service must be the embedded one."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MUKA_")}
-    return inherited | {"MUKA_DATA_DIR": str(data), "PYTHONUNBUFFERED": "1"}
+    # Progress is written with the heartbeat: often, for a bar that people look at.
+    chosen = {"MUKA_DATA_DIR": str(data), "MUKA_HEARTBEAT_SECONDS": "2", "PYTHONUNBUFFERED": "1"}
+    return inherited | chosen
 
 
 def _url_of(process: subprocess.Popen[bytes], log: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.cli.client_session import URL, JsonOption, KeyOption, UrlOption, notes, results, session
 from app.cli.live_progress import doing, fetch_student, job_bar
@@ -77,7 +77,8 @@ def list_jobs(
             for job in jobs:
                 results().print(job.amalgamation.model_dump_json())
         elif jobs:
-            Console(highlight=False).print(_table(jobs))
+            width = None if sys.stdout.isatty() else 160  # a pipe has no width that would cut names
+            Console(highlight=False, markup=False, width=width).print(_table(jobs))
         else:
             notes().print("No jobs yet. `muka submit --help` shows how to make one.")
 
@@ -109,7 +110,7 @@ def _event_teller(screen: Console, *, as_json: bool) -> Callable[[Job], None]:
 
 
 def _table(jobs: list[Job]) -> Table:
-    table = Table("job", "name", "status", "progress", "made", box=None)
+    table = Table(Column("job", no_wrap=True, min_width=36), "name", "status", "progress", "made", box=None)
     for job in jobs:
         made = job.amalgamation.created_at
         table.add_row(

@@ -1,0 +1,99 @@
+"""How client commands end, as processes; `tests/e2e/test_command_line.py` has the whole path."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.app.client.scripted_server import Reply, ScriptedServer, running
+
+ROOT = Path(__file__).parents[4]
+JOB = "amg-" + "0" * 32
+URL = f"/amalgamations/{JOB}"
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    with running() as scripted:
+        scripted.on("GET", f"{URL}/events", Reply.of({"data": [], "has_more": False}))
+        yield scripted
+
+
+def muka(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_no_service_asks_whether_it_runs() -> None:
+    done = muka("list", "--url", "http://127.0.0.1:9")
+    assert done.returncode == 3
+    assert "is `muka serve` running there?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_address_and_key_may_come_from_the_environment(server: ScriptedServer) -> None:
+    server.on("GET", "/amalgamations", Reply.of({"data": [], "has_more": False}))
+    done = muka("list", MUKA_URL=server.url, MUKA_API_KEY="secret")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert server.requests[0].headers["Authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(("status", "code"), [("succeeded", 0), ("failed", 1), ("cancelled", 2)])
+def test_watch_ends_as_the_job_did(server: ScriptedServer, status: str, code: int) -> None:
+    failure = {"code": "diverged", "message": "the loss is NaN", "hint": "lower learning_rate"}
+    job = {"id": JOB, "status": status, "failure": failure if status == "failed" else None}
+    server.on("GET", URL, Reply.of(job))
+    done = muka("watch", JOB, "--url", server.url)
+    assert done.returncode == code
+    assert ("lower learning_rate" in done.stderr) == (status == "failed")
+
+
+def test_watch_tells_each_event_once(server: ScriptedServer) -> None:
+    server.on(
+        "GET", URL, *[Reply.of({"id": JOB, "status": s}, Retry_After="0") for s in ("running", "succeeded")]
+    )
+    first = {"data": [{"sequence": 1, "type": "stage", "message": "[training] begins"}], "has_more": False}
+    second = {"data": [{"sequence": 2, "type": "metric", "message": "step 9"}], "has_more": False}
+    server.on("GET", f"{URL}/events", Reply.of(first), Reply.of(second), Reply.of({"data": []}))
+    done = muka("watch", JOB, "--url", server.url)
+    assert done.stdout == "[training] begins\n"
+
+
+def test_ctrl_c_leaves_the_job_alone(server: ScriptedServer) -> None:
+    server.on("GET", URL, Reply.of({"id": JOB, "status": "running"}, Retry_After="1"))
+    command = [sys.executable, "-m", "app.cli", "watch", JOB, "--url", server.url]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        until = time.monotonic() + 30
+        while len(server.seen("GET", URL)) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Jobs go on" in told
+    assert "Traceback" not in told
+    assert server.seen("POST", ".*") == []
+
+
+def test_download_of_a_student_that_is_not_there_says_so(server: ScriptedServer, tmp_path: Path) -> None:
+    done = muka("download", "stu-1", str(tmp_path), "--url", server.url)
+    assert done.returncode == 3
+    assert "no /students/stu-1/files" in done.stderr
+
+
+def test_one_teacher_is_refused_before_anything_is_sent(server: ScriptedServer) -> None:
+    done = muka("submit", "a/b", "--corpus", "cor-1", "--url", server.url)
+    assert done.returncode == 3
+    assert "at least two teachers" in done.stderr
+    assert server.requests == []
