@@ -80,10 +80,11 @@ class Assignment:
         """Estimated text passes through a model; a training step is about three."""
         texts, teachers = self.corpus.texts, len(self.resolved.teachers)
         held_out = self.evaluation_corpus.texts if self.evaluation_corpus else 0
+        passes = 1 + getattr(self.recipe.method, "mc_samples", 0)
         work: dict[Stage, float] = {
-            Stage.SCORING: texts * teachers * (1 + self.recipe.method.mc_samples),
+            Stage.SCORING: texts * teachers * passes,
             Stage.TRAINING: texts * 3 * self.recipe.training.epochs,
-            Stage.EVALUATING: texts + held_out * (teachers + 1),
+            Stage.EVALUATING: texts + held_out * (1 + teachers * passes),
         }
         small = 0.01 * sum(work.values())
         return {**work, Stage.PREPARING: small, Stage.PUBLISHING: small}

@@ -46,24 +46,26 @@ def of_training(
     if supervision.choice is not None:
         told["choice"] = asdict(choice_statistics(supervision.choice))
     if "q" in supervision.columns:
-        told["agreement"] = asdict(agreement(predictions, supervision.columns["q"]))
+        told["agreement"] = asdict(agreement(predictions, supervision.columns["q"], supervision.temperature))
     return told
 
 
 def _teacher(work: Assignment, index: int, scores: Scores) -> dict[str, Any]:
     teacher = work.resolved.teachers[index]
-    passes = int(scores.outputs.passes.max())
+    passes = scores.outputs.passes
     return {
         "name": teacher.reference,
         "architecture": teacher.architecture,
         "revision": teacher.commit,
         "digest": teacher.digest,
         "labels": teacher.labels,
-        "mc_samples": passes,
+        "mc_samples": int(passes.max()),
+        "passes_per_text": passes.float().mean().item(),
         # Without dropout layers there is nothing to sample: the single pass was scored.
-        "sampled": passes > 0,
+        "sampled": bool(passes.any()),
         "shards": scores.shards,
         "shards_reused": scores.reused,
+        "passes_computed": scores.passes,
     }
 
 

@@ -23,19 +23,21 @@ from worker.muka import (
     Evidence,
     LabelSpace,
     Method,
+    Need,
     StepReport,
     StoppedError,
     Student,
     Supervision,
-    Teacher,
     Training,
     create_student,
     distil,
-    supervise,
+    get_method,
 )
+from worker.muka.forward import feature_width
 from worker.progress import Progress
 from worker.publishing import publish, write_folder
-from worker.scores import Scores, Scoring, score
+from worker.scores import Asked, Scores, Scoring
+from worker.stored_outputs import Conditions
 from worker.teachers import folder_of, load_teacher
 
 
@@ -53,7 +55,7 @@ class Run:
     @property
     def method(self) -> Method:
         """The recipe's, as the library has it."""
-        return Method(**self.assignment.recipe.method.model_dump())
+        return get_method(**self.assignment.recipe.method.model_dump())
 
     @property
     def training(self) -> Training:
@@ -93,8 +95,7 @@ def run(assignment: Assignment) -> None:
     with _stage(this, Stage.SCORING, "asking the teachers"):
         scores = _score(this)
     with _stage(this, Stage.TRAINING, "training the student"):
-        supervision = supervise(this.method, Evidence(this.labels, [s.outputs for s in scores]))
-        student, trained = _train(this, supervision)
+        supervision, student, trained = _train(this, scores)
     with _stage(this, Stage.EVALUATING, "measuring the student"):
         told = _evaluate(this, scores, supervision, student, trained)
     with _stage(this, Stage.PUBLISHING, "publishing the student"):
@@ -127,66 +128,66 @@ def _prepare(this: Run) -> None:
 def _score(this: Run) -> list[Scores]:
     teachers = this.assignment.resolved.teachers
     counter = _counter(this, len(teachers) * len(this.texts))
-    found = []
-    for index, teacher in enumerate(teachers):
-        scores = _ask(this, index, this.texts, this.method.mc_samples, counter)
-        computed = scores.shards - scores.reused
-        message = f"{teacher.reference}: {computed} shards computed, {scores.reused} reused"
-        facts = {"teacher": index, "shards": scores.shards, "reused": scores.reused}
+    scores = _ask(this, this.texts, counter, features=Need.TEACHER_FEATURES in this.method.needs)
+    for index, (teacher, found) in enumerate(zip(teachers, scores, strict=True)):
+        computed = found.shards - found.reused
+        message = f"{teacher.reference}: {computed} shards computed, {found.reused} reused"
+        facts = {"teacher": index, "shards": found.shards, "reused": found.reused, "passes": found.passes}
         this.assignment.lease.tell("scores", message, facts)
-        found.append(scores)
-    return found
+    return scores
 
 
 def _ask(
-    this: Run, index: int, texts: list[str], mc_samples: int, on_texts: Callable[[float], None]
-) -> Scores:
-    teacher, training = this.assignment.resolved.teachers[index], this.training
-    scoring = Scoring(
-        digest=teacher.digest,
-        mc_samples=mc_samples,
-        seed=training.seed,
+    this: Run, texts: list[str], on_texts: Callable[[float], None], *, features: bool = False
+) -> list[Scores]:
+    """All teachers, with the method's number of passes."""
+    teachers, training = this.assignment.resolved.teachers, this.training
+    conditions = Conditions(
+        sampling=this.method.sampling,
         max_length=training.max_length,
         precision=training.precision,
         device=this.device,
+        company=tuple((teacher.digest, tuple(teacher.labels)) for teacher in teachers),
     )
-    return score(
-        this.assignment.store,
-        texts,
-        scoring,
-        lambda: _load(this, teacher, index),
-        on_texts=on_texts,
-        should_stop=this.should_stop,
+    scoring = Scoring(this.assignment.store, conditions, features, on_texts, this.should_stop)
+    return scoring.score([_asked(this, index) for index in range(len(teachers))], texts)
+
+
+def _asked(this: Run, index: int) -> Asked:
+    teacher, folder = this.assignment.resolved.teachers[index], this.folders[index]
+    precision = this.training.precision
+    return Asked(
+        teacher.digest, lambda: load_teacher(teacher, folder, device=this.device, precision=precision)
     )
 
 
-def _load(this: Run, teacher: ResolvedTeacher, index: int) -> Teacher:
-    return load_teacher(teacher, this.folders[index], device=this.device, precision=this.training.precision)
-
-
-def _train(this: Run, supervision: Supervision) -> tuple[Student, DistilReport]:
+def _train(this: Run, scores: list[Scores]) -> tuple[Supervision, Student, DistilReport]:
     """From the newest checkpoint of any attempt, if there is one for exactly this training."""
-    work = this.assignment
-    checkpoints = Checkpoints(work.store, work.lease.job_id, work.lease.attempt)
+    lease = this.assignment.lease
+    checkpoints = Checkpoints(this.assignment.store, lease.job_id, lease.attempt)
     newest = checkpoints.newest()
     if newest is not None:
-        work.lease.tell("checkpoint", f"going on from step {newest.name}", {"step": int(newest.name)})
+        lease.tell("checkpoint", f"going on from step {newest.name}", {"step": int(newest.name)})
         try:
-            return _distil(this, supervision, checkpoints, newest)
+            return _distil(this, scores, checkpoints, newest)
         except ValueError as error:
             # Another device or library version computed other scores: those steps are of no use here.
-            work.lease.tell("warning", f"the checkpoint is not used: {error}")
-    return _distil(this, supervision, checkpoints, None)
+            lease.tell("warning", f"the checkpoint is not used: {error}")
+    return _distil(this, scores, checkpoints, None)
 
 
 def _distil(
-    this: Run, supervision: Supervision, checkpoints: Checkpoints, resume_from: Path | None
-) -> tuple[Student, DistilReport]:
-    spec, settings, lease = this.assignment.recipe.student, this.assignment.settings, this.assignment.lease
-    start = this.folders[this.assignment.resolved.student.teacher or 0]
-    if this.assignment.resolved.student.source is not None:
-        start = this.folders[-1]
-    student = create_student(start, this.labels.labels, layers=spec.layers, seed=this.training.seed)
+    this: Run, scores: list[Scores], checkpoints: Checkpoints, resume_from: Path | None
+) -> tuple[Supervision, Student, DistilReport]:
+    settings, lease, seed = this.assignment.settings, this.assignment.lease, this.training.seed
+    student = _fresh_student(this)
+    evidence = Evidence(
+        this.labels,
+        [found.outputs for found in scores],
+        student_width=feature_width(student.model),
+        seed=seed,
+    )
+    supervision = this.method.supervise(evidence)
 
     def save(checkpoint: Checkpoint) -> None:
         if lease.stop_reason in (None, StopReason.WARM_STOP):  # otherwise nobody will go on from it
@@ -194,7 +195,7 @@ def _distil(
             lease.tell("checkpoint", f"checkpoint at step {checkpoint.step}", {"step": checkpoint.step})
 
     trained = distil(
-        student.to(this.device),
+        student,
         this.texts,
         supervision,
         this.training,
@@ -204,7 +205,15 @@ def _distil(
         checkpoint_every_seconds=settings.checkpoint_seconds,
         resume_from=resume_from,
     )
-    return student, trained
+    return supervision, student, trained
+
+
+def _fresh_student(this: Run) -> Student:
+    """From a teacher's encoder, or from the last folder, which is a model of its own."""
+    start, spec = this.assignment.resolved.student, this.assignment.recipe.student
+    folder = this.folders[start.teacher or 0] if start.source is None else this.folders[-1]
+    student = create_student(folder, this.labels.labels, layers=spec.layers, seed=this.training.seed)
+    return student.to(this.device)
 
 
 def _metrics(done: StepReport) -> dict[str, float]:
@@ -239,8 +248,7 @@ def _evaluate(
         predictions=predict(this.texts),
     )
     if gold is not None:
-        indices = range(len(work.resolved.teachers))
-        answers = [_ask(this, i, gold.texts, 0, counter).outputs for i in indices]
+        answers = [found.outputs for found in _ask(this, gold.texts, counter)]
         told["evaluation"] = evaluate_all(this.labels, gold, answers, predict(gold.texts))
     return told
 

@@ -1,50 +1,33 @@
-"""Teacher outputs in the store, content-addressed: no job and no attempt repeats a pass."""
+"""What the teachers say about a corpus: what the store has, and the rest computed and stored."""
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-
-import torch
-import transformers
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from app.storage import ArtifactStore
-from worker.muka import SHARD_SIZE, Method, Teacher, TeacherOutputs, score_shard
-from worker.muka.precision import resolve
-from worker.muka.recipe import Precision
-
-_FORMAT = 1
-"""Raised when worker.muka computes other numbers from the same inputs."""
+from worker.muka import SHARD_SIZE, Sampling, Teacher, TeacherOutputs, score_shard, score_shard_adaptively
+from worker.muka.forward import Answer
+from worker.muka.scoring import unsampled
+from worker.stored_outputs import Conditions, Piece, Tensors, find, keep
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """What the numbers of one teacher over one corpus depend on, beside the texts."""
+@dataclass
+class Asked:
+    """A teacher that is loaded when it is first needed."""
 
     digest: str
-    """The teacher's."""
-    mc_samples: int
-    seed: int
-    max_length: int
-    precision: Precision
-    device: torch.device
+    load: Callable[[], Teacher]
+    _loaded: Teacher | None = field(default=None, init=False)
 
-    def key(self, texts: Sequence[str], shard: int) -> str:
-        """Where the store keeps the outputs for these texts as the corpus' shard of that number."""
-        facts = {
-            "format": _FORMAT,
-            "teacher": self.digest,
-            "texts": hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest(),
-            "mc_samples": self.mc_samples,
-            # Without dropout passes neither the seed nor the shard's number is used.
-            "dropout": [self.seed, shard] if self.mc_samples else None,
-            "max_length": self.max_length,
-            "precision": str(resolve(self.precision, self.device)),
-            "device": self.device.type,
-            "versions": [torch.__version__, transformers.__version__],
-        }
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return f"scores/{digest}.safetensors"
+    @property
+    def teacher(self) -> Teacher:
+        """The loaded teacher."""
+        self._loaded = self._loaded or self.load()
+        return self._loaded
+
+    def release(self) -> None:
+        """Give its memory back."""
+        self._loaded = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +37,152 @@ class Scores:
     outputs: TeacherOutputs
     shards: int
     reused: int
-    """Shards that were in the store already."""
+    """Shards for which the teacher was not asked anything."""
+    passes: int
+    """Text passes that it was asked for now."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """One shard, as one teacher is asked about it."""
+
+    asked: Asked
+    shard: int
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the store has of an answer."""
+
+    plain: Answer | None
+    samples: Tensors | None
+    """Empty where no dropout pass is wanted."""
+
+    def outputs(self) -> TeacherOutputs | None:
+        """The whole answer, if nothing is missing."""
+        if self.plain is None or self.samples is None:
+            return None
+        if not self.samples:
+            return unsampled(self.plain)
+        return TeacherOutputs(logits=self.plain.logits, features=self.plain.features, **self.samples)
+
+
+@dataclass(frozen=True)
+class _Answered:
+    outputs: TeacherOutputs
+    passes: int
+    """Text passes that it took now."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """Asks teachers about a corpus, shard by shard.
+
+    Attributes:
+        store: Where outputs are kept.
+        conditions: What the numbers depend on.
+        features: Whether pooled features are wanted.
+        on_texts: Told how many more texts of a teacher are done, in fractions while they are sampled.
+        should_stop: Asked before every batch.
+    """
+
+    store: ArtifactStore
+    conditions: Conditions
+    features: bool
+    on_texts: Callable[[float], None]
+    should_stop: Callable[[], bool]
+
+    def score(self, teachers: Sequence[Asked], texts: Sequence[str]) -> list[Scores]:
+        """Outputs of every teacher: those in the store, and the missing ones computed and stored.
+
+        With a fixed K one teacher is loaded at a time. Adaptive sampling compares the teachers, so all of
+        them are loaded, unless nothing is missing.
+
+        Raises:
+            StoppedError: `should_stop` answered True.
+        """
+        shards = shards_of(texts)
+        if self.conditions.sampling.adaptive_bound is not None:
+            together = [self._together([_Question(t, i, s) for t in teachers]) for i, s in enumerate(shards)]
+            return [_joined(of_teacher) for of_teacher in zip(*together, strict=True)]
+        found = []
+        for teacher in teachers:
+            found.append(_joined([self._alone(_Question(teacher, i, s)) for i, s in enumerate(shards)]))
+            teacher.release()
+        return found
+
+    def _alone(self, question: _Question) -> _Answered:
+        found = self._find(question)
+        if (outputs := found.outputs()) is not None:
+            self.on_texts(len(question.texts))
+            return _Answered(outputs, 0)
+        sampling = self.conditions.sampling if found.samples is None else Sampling()
+        teacher = question.asked.teacher
+        expected = (found.plain is None) + (sampling.passes if teacher.has_dropout else 0)
+        outputs = score_shard(
+            teacher,
+            question.texts,
+            sampling=sampling,
+            known=found.plain,
+            on_batch=lambda done: self.on_texts(done / max(expected, 1)),
+            **self._settings(question),
+        )
+        return self._keep(question, found, replace(outputs, **(found.samples or {})))
+
+    def _together(self, questions: Sequence[_Question]) -> list[_Answered]:
+        found = [self._find(question) for question in questions]
+        texts = questions[0].texts
+        known = [each.outputs() for each in found]
+        if None not in known:
+            self.on_texts(len(texts) * len(questions))
+            return [_Answered(outputs, 0) for outputs in known if outputs is not None]
+        outputs = score_shard_adaptively(
+            [question.asked.teacher for question in questions],
+            texts,
+            sampling=self.conditions.sampling,
+            known=[each.plain for each in found],
+            on_batch=self._at_most(len(texts) * len(questions)),
+            **self._settings(questions[0]),
+        )
+        return [self._keep(*each) for each in zip(questions, found, outputs, strict=True)]
+
+    def _at_most(self, texts: int) -> Callable[[int], None]:
+        """Tells `on_texts` of text passes, as if every text took all K; what is decided early is a leap."""
+        per_pass = 1 / (1 + self.conditions.sampling.passes)
+        return lambda done: self.on_texts(min(done * per_pass, texts))
+
+    def _settings(self, question: _Question) -> dict[str, Any]:
+        return {
+            "shard": question.shard,
+            "max_length": self.conditions.max_length,
+            "precision": self.conditions.precision,
+            "features": self.features,
+            "should_stop": self.should_stop,
+        }
+
+    def _key(self, question: _Question, piece: Piece) -> str:
+        return self.conditions.key(piece, question.asked.digest, question.texts, question.shard)
+
+    def _find(self, question: _Question) -> _Found:
+        stored = {piece: find(self.store, self._key(question, piece)) for piece in self._pieces}
+        samples = stored.get(Piece.SAMPLES, {})
+        logits, features = stored[Piece.LOGITS], stored.get(Piece.FEATURES, {})
+        if logits is None or features is None:
+            return _Found(None, samples)
+        return _Found(Answer(logits["logits"], features.get("features")), samples)
+
+    @property
+    def _pieces(self) -> list[Piece]:
+        features = [Piece.FEATURES] if self.features else []
+        return [Piece.LOGITS, *features, *([Piece.SAMPLES] if self.conditions.sampling.passes else [])]
+
+    def _keep(self, question: _Question, found: _Found, outputs: TeacherOutputs) -> _Answered:
+        """Store what is new, and count the passes that it took."""
+        for piece in self._pieces:
+            keep(self.store, self._key(question, piece), piece, outputs)
+        plain = len(question.texts) if found.plain is None else 0
+        return _Answered(outputs, plain + (int(outputs.passes.sum()) if found.samples is None else 0))
 
 
 def shards_of(texts: Sequence[str]) -> list[Sequence[str]]:
@@ -62,68 +190,7 @@ def shards_of(texts: Sequence[str]) -> list[Sequence[str]]:
     return [texts[start : start + SHARD_SIZE] for start in range(0, len(texts), SHARD_SIZE)]
 
 
-def score(
-    store: ArtifactStore,
-    texts: Sequence[str],
-    scoring: Scoring,
-    load: Callable[[], Teacher],
-    *,
-    on_texts: Callable[[float], None],
-    should_stop: Callable[[], bool],
-) -> Scores:
-    """A teacher's outputs: those in the store, and the missing ones computed and stored, shard by shard.
-
-    Args:
-        store: where they are kept.
-        texts: the corpus.
-        scoring: the settings.
-        load: gives the teacher; not called when nothing is missing.
-        on_texts: told how many more texts are done, in fractions of a text while it is sampled.
-        should_stop: asked before every batch.
-
-    Raises:
-        StoppedError: `should_stop` answered True.
-    """
-    teacher: Teacher | None = None
-    found, reused = [], 0
-    for number, shard in enumerate(shards_of(texts)):
-        key = scoring.key(shard, number)
-        if store.exists(key):
-            reused += 1
-            on_texts(len(shard))
-        else:
-            teacher = teacher or load()
-            outputs = _compute(teacher, shard, number, scoring, on_texts=on_texts, should_stop=should_stop)
-            _keep(store, key, outputs)
-        found.append(TeacherOutputs.load(store.local_path(key)))
-    return Scores(TeacherOutputs.cat(found), len(found), reused)
-
-
-def _compute(
-    teacher: Teacher,
-    texts: Sequence[str],
-    number: int,
-    scoring: Scoring,
-    *,
-    on_texts: Callable[[float], None],
-    should_stop: Callable[[], bool],
-) -> TeacherOutputs:
-    passes = 1 + (scoring.mc_samples if teacher.has_dropout else 0)
-    return score_shard(
-        teacher,
-        texts,
-        method=Method(mc_samples=scoring.mc_samples),
-        seed=scoring.seed,
-        shard=number,
-        max_length=scoring.max_length,
-        precision=scoring.precision,
-        on_batch=lambda done: on_texts(done / passes),
-        should_stop=should_stop,
-    )
-
-
-def _keep(store: ArtifactStore, key: str, outputs: TeacherOutputs) -> None:
-    with store.staging() as folder:
-        path = folder / "outputs.safetensors"
-        outputs.save(path)
-        store.put_file(key, path)
+def _joined(shards: Sequence[_Answered]) -> Scores:
+    outputs = TeacherOutputs.cat([shard.outputs for shard in shards])
+    reused = sum(shard.passes == 0 for shard in shards)
+    return Scores(outputs, len(shards), reused, sum(shard.passes for shard in shards))

@@ -6,7 +6,10 @@ again repeats the job.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag
+
+from app.domain.methods import DEFAULT, SPECS, AnyMethod
+from app.domain.part import FiniteFloat, Part
 
 RECIPE_VERSION = 1
 """Raised when the meaning of a recipe changes; a worker refuses versions that it does not know."""
@@ -15,13 +18,6 @@ Reference = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1
 """`org/name@revision` on the Hub, `mdl-…` (uploaded) or `stu-…` (student of an earlier job)."""
 
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
-Finite = Field(allow_inf_nan=False)
-
-
-class Part(BaseModel):
-    """A part of a recipe: unknown fields are refused, values are not coerced from other types."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TeacherSpec(Part):
@@ -82,28 +78,15 @@ class StudentSpec(Part):
     layers: int | None = Field(None, ge=1, le=1000, description="Keep only the first encoder layers.")
 
 
-class MethodSpec(Part):
-    """How the golden supervision is made (section numbers of design/algorithm.md)."""
-
-    name: Literal["muka"] = "muka"
-    integration: Literal["soft", "hard"] = "soft"
-    score: Literal["entropy"] = "entropy"
-    mc_samples: int = Field(16, ge=0, le=256, description="K: Monte-Carlo dropout passes; 0: none.")
-    adaptive: Literal[False] = False
-    temperature: Annotated[float, Finite] = Field(0.2, gt=0, le=100, description="tau of the soft weights.")
-    teacher_temperature: Annotated[float, Finite] = Field(1.0, gt=0, le=100, description="T of the softmax.")
-    reweight: Literal["margin", "none"] = "margin"
-
-
 class TrainingSpec(Part):
     """How the student is trained."""
 
     epochs: int = Field(3, ge=1, le=1000)
     batch_size: int = Field(32, ge=1, le=4096)
-    learning_rate: Annotated[float, Finite] = Field(2e-5, gt=0, le=1)
-    warmup_ratio: Annotated[float, Finite] = Field(0.1, ge=0, le=1)
-    weight_decay: Annotated[float, Finite] = Field(0.01, ge=0, le=1)
-    max_grad_norm: Annotated[float, Finite] = Field(1.0, gt=0, le=1000)
+    learning_rate: FiniteFloat = Field(2e-5, gt=0, le=1)
+    warmup_ratio: FiniteFloat = Field(0.1, ge=0, le=1)
+    weight_decay: FiniteFloat = Field(0.01, ge=0, le=1)
+    max_grad_norm: FiniteFloat = Field(1.0, gt=0, le=1000)
     max_length: int = Field(128, ge=4, le=8192, description="Tokens of a text that are read.")
     seed: int = Field(1, ge=0, le=2**53 - 1)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -124,7 +107,7 @@ class Recipe(Part):
         description="Id of an uploaded corpus, up to 1,000 texts, or a Hub data set."
     )
     student: StudentSpec = StudentSpec()
-    method: MethodSpec = MethodSpec()
+    method: AnyMethod = Field(SPECS[DEFAULT](name=DEFAULT), description="How the student is made.")
     training: TrainingSpec = TrainingSpec()
     evaluation: EvaluationSpec | None = None
     max_runtime_seconds: int | None = Field(None, ge=1, le=30 * 86400)

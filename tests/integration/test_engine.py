@@ -1,4 +1,4 @@
-"""One attempt from a queued row to a published student, in this process, on both engines."""
+"""One attempt from a queued row to a published student, in this process; the whole way also on Postgres."""
 
 import hashlib
 import json
@@ -49,7 +49,7 @@ class Bench:
 
     def job(self, **recipe: Any) -> str:
         training = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, **recipe.pop("training", {})}
-        method = {"mc_samples": 2, **recipe.pop("method", {})}
+        method = recipe.pop("whole_method", {"mc_samples": 2, **recipe.pop("method", {})})
         return add_job(
             self.database,
             **{
@@ -75,6 +75,11 @@ class Bench:
         prefix = student_of(self.database, job_id).storage_prefix
         with self.store.open(f"{prefix}/model.safetensors") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
 
 
 @pytest.fixture
@@ -158,7 +163,7 @@ class TestSuccess:
         job_id = bench.job()
         bench.run(job_id)
         assert list(bench.store.list(f"jobs/{job_id}")) == []
-        assert len(list(bench.store.list("scores"))) == 2
+        assert len(list(bench.store.list("scores"))) == 4, "logits and samples of each teacher"
 
     def test_a_corpus_s_labels_are_never_read_by_the_training(self, bench: Bench) -> None:
         plain, labelled = (
@@ -168,6 +173,33 @@ class TestSuccess:
         bench.run(plain)
         bench.run(labelled)
         assert bench.weights(plain) == bench.weights(labelled)
+
+
+class TestSuccessOnPostgres(TestSuccess):
+    @pytest.fixture
+    def database_url(self, postgres_url: str) -> str:
+        return postgres_url
+
+
+class TestMethods:
+    def test_adaptive_sampling_is_kept_for_all_teachers_together(self, bench: Bench) -> None:
+        method = {"adaptive": True, "mc_samples": 4}
+        first, second = bench.job(method=method), bench.job(method=method)
+        bench.run(first)
+        bench.run(second)
+        report = job_of(bench.database, second).report
+        assert report is not None
+        assert [teacher["shards_reused"] for teacher in report["teachers"]] == [1, 1]
+        assert all(2 <= teacher["passes_per_text"] <= 4 for teacher in report["teachers"])
+        assert bench.weights(first) == bench.weights(second)
+
+    @pytest.mark.parametrize("name", ["vanilla_kd", "uhc", "dfa", "cfl"])
+    def test_every_method_makes_a_student(self, bench: Bench, name: str) -> None:
+        job_id = bench.job(whole_method={"name": name})
+        bench.run(job_id)
+        job = job_of(bench.database, job_id)
+        assert job.failure is None
+        assert job.status == Status.SUCCEEDED
 
 
 class TestRepeating:
@@ -183,18 +215,51 @@ class TestRepeating:
         assert digests[0] == digests[1]
 
     @pytest.mark.parametrize(
-        "change", [{"training": {"seed": 2}}, {"training": {"max_length": 5}}, {"method": {"mc_samples": 1}}]
+        ("change", "passes"),
+        [
+            ({"method": {"mc_seed": 2}}, 2),
+            ({"method": {"mc_samples": 1}}, 1),
+            ({"training": {"max_length": 5}}, 3),
+            ({"whole_method": {"name": "dfa"}}, 1),
+        ],
     )
-    def test_other_settings_are_scored_anew(self, bench: Bench, change: dict[str, Any]) -> None:
+    def test_what_the_teachers_do_see_is_asked_for_and_no_more(
+        self, bench: Bench, change: dict[str, Any], passes: int
+    ) -> None:
         bench.run(bench.job())
-        bench.run(bench.job(**change))
-        assert len(list(bench.store.list("scores"))) == 4
+        assert self._passes(bench, bench.job(**change)) == [passes * len(TEXTS) * 2] * 2
 
-    @pytest.mark.parametrize("change", [{"training": {"epochs": 1}}, {"method": {"temperature": 0.5}}])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"training": {"epochs": 1, "seed": 2}},
+            {"method": {"temperature": 0.5, "score": "energy", "integration": "hard", "reweight": "none"}},
+            {"whole_method": {"name": "vanilla_kd"}},
+            {"whole_method": {"name": "uhc", "teacher_temperature": 1.0}},
+            {"student": {"layers": 1}},
+        ],
+    )
     def test_what_the_teachers_do_not_see_repeats_no_pass(self, bench: Bench, change: dict[str, Any]) -> None:
         bench.run(bench.job())
-        bench.run(bench.job(**change))
-        assert len(list(bench.store.list("scores"))) == 2
+        assert self._passes(bench, bench.job(**change)) == [0, 0]
+
+    def test_features_and_samples_that_are_wanted_later_complete_what_is_there(self, bench: Bench) -> None:
+        fresh = bench.job(whole_method={"name": "cfl"})
+        assert self._passes(bench, fresh) == [len(TEXTS) * 2] * 2
+        assert self._passes(bench, bench.job()) == [2 * len(TEXTS) * 2] * 2
+        again = bench.job(whole_method={"name": "cfl"})
+        assert self._passes(bench, again) == [0, 0]
+        assert bench.weights(fresh) == bench.weights(again)
+
+    def _passes(self, bench: Bench, job_id: str) -> list[int]:
+        """Text passes that each teacher was asked for."""
+        assert bench.run(job_id) == 0
+        report = job_of(bench.database, job_id).report
+        assert report is not None
+        reused = [teacher["shards_reused"] for teacher in report["teachers"]]
+        passes = [teacher["passes_computed"] for teacher in report["teachers"]]
+        assert reused == [int(not spent) for spent in passes]
+        return passes
 
     def test_a_warm_stop_gives_the_job_back_and_the_next_attempt_makes_the_same_student(
         self, bench: Bench

@@ -32,9 +32,18 @@ if TYPE_CHECKING:
     from worker.muka.evaluate import agreement, choice_statistics, evaluate
     from worker.muka.fine_tune import fine_tune
     from worker.muka.label_space import LabelSpace, teacher_labels
-    from worker.muka.methods import Evidence, Need, Supervision, TeacherChoice, get_method, supervise
+    from worker.muka.methods import (
+        Evidence,
+        Method,
+        Muka,
+        Need,
+        Supervision,
+        TeacherChoice,
+        get_method,
+    )
+    from worker.muka.methods.ensemble import Ensemble
     from worker.muka.model_card import model_card, write_model_card
-    from worker.muka.recipe import Method, Training
+    from worker.muka.recipe import Sampling, Training
     from worker.muka.scoring import SHARD_SIZE, TeacherOutputs, score_shard
     from worker.muka.student import Student, create_student
     from worker.muka.teacher import Teacher
@@ -59,9 +68,10 @@ _HOMES = {
     "evaluate": ("agreement", "choice_statistics", "evaluate"),
     "fine_tune": ("fine_tune",),
     "label_space": ("LabelSpace", "teacher_labels"),
-    "methods": ("Evidence", "Need", "Supervision", "TeacherChoice", "get_method", "supervise"),
+    "methods": ("Evidence", "Method", "Muka", "Need", "Supervision", "TeacherChoice", "get_method"),
+    "methods.ensemble": ("Ensemble",),
     "model_card": ("model_card", "write_model_card"),
-    "recipe": ("Method", "Training"),
+    "recipe": ("Sampling", "Training"),
     "scoring": ("SHARD_SIZE", "TeacherOutputs", "score_shard"),
     "student": ("Student", "create_student"),
     "teacher": ("Teacher",),
@@ -74,13 +84,16 @@ __all__ = [
     "CorpusEmptyError",
     "DistilReport",
     "DivergedError",
+    "Ensemble",
     "Evidence",
     "LabelConflictError",
     "LabelSpace",
     "Method",
+    "Muka",
     "MukaLibraryError",
     "Need",
     "OutOfMemoryError_",
+    "Sampling",
     "StepReport",
     "StoppedError",
     "Student",
@@ -105,7 +118,6 @@ __all__ = [
     "score_corpus",
     "score_shard",
     "score_shard_adaptively",
-    "supervise",
     "teacher_labels",
     "write_model_card",
 ]

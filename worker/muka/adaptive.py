@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from worker.muka.batching import Rows
+from worker.muka.forward import Answer
 from worker.muka.label_space import LabelSpace
+from worker.muka.methods.choosing import teacher_scores
 from worker.muka.methods.interface import Evidence
-from worker.muka.methods.muka import teacher_scores
-from worker.muka.recipe import Method, Precision
-from worker.muka.scoring import ShardSampler, TeacherOutputs
+from worker.muka.recipe import Precision, Sampling
+from worker.muka.scoring import ShardSampler, TeacherOutputs, unsampled
 from worker.muka.supervision import margins
 from worker.muka.teacher import Teacher
 from worker.muka.uncertainty import entropy
@@ -24,10 +25,10 @@ _STANDARD_ERRORS = 2.0
 class _Samples:
     """Running sums over one teacher's dropout passes of n texts, each sampled as often as it needed."""
 
-    def __init__(self, sampler: ShardSampler, logits: Tensor, *, sampled: bool) -> None:
+    def __init__(self, sampler: ShardSampler, answer: Answer, *, sampled: bool) -> None:
         self._sampler = sampler
         self._sampled = sampled
-        self._logits = logits
+        self._answer, logits = answer, answer.logits
         self._p = torch.zeros_like(logits)
         self._entropy, self._squares = torch.zeros(len(logits)), torch.zeros(len(logits))
         self._passes = torch.zeros(len(logits))
@@ -46,52 +47,69 @@ class _Samples:
     def outputs(self) -> TeacherOutputs:
         """What is known so far; the deterministic pass where nothing was sampled."""
         if not self._sampled:
-            p = self._logits.softmax(-1)
-            return TeacherOutputs(self._logits, p, self._passes.short(), entropy(p))
-        k = self._passes
-        return TeacherOutputs(self._logits, self._p / k[:, None], k.short(), self._entropy / k)
+            return unsampled(self._answer)
+        k, answer = self._passes, self._answer
+        p_hat, each = self._p / k[:, None], self._entropy / k
+        return TeacherOutputs(answer.logits, p_hat, k.short(), each, answer.features)
 
     def variance_of_score(self) -> Tensor:
         """Squared standard error of the mean of the passes' normalised entropies: [n]; k >= 2."""
         if not self._sampled:
-            return torch.zeros(len(self._logits))
+            return torch.zeros_like(self._passes)
         k = self._passes
         spread = (self._squares - self._entropy.square() / k).clamp_min(0) / (k - 1)
-        return spread / k / math.log(self._logits.shape[-1]) ** 2
+        return spread / k / math.log(self._p.shape[-1]) ** 2
 
 
 def score_shard_adaptively(
     teachers: Sequence[Teacher],
     texts: Sequence[str],
     *,
-    method: Method,
-    seed: int,
+    sampling: Sampling,
     shard: int,
     max_length: int,
     precision: Precision = "auto",
     token_budget: int | None = None,
+    features: bool = False,
+    known: Sequence[Answer | None] = (),
     on_batch: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[TeacherOutputs]:
     """As `score_shard`, for all teachers together, with at most K passes a text instead of exactly K.
 
     A text is decided when, after at least 2 passes, the margin between its two best teachers exceeds
-    `method.adaptive_bound` plus two standard errors. So the outputs of a teacher depend on the others:
-    keep them under the digests of all of them.
+    `sampling.adaptive_bound` plus two standard errors. So the outputs of a teacher depend on the others
+    and on their label names: keep them under the digests and labels of all of them.
+
+    Args:
+        teachers: All of them, loaded at the same time.
+        texts: As in `score_shard`.
+        sampling: With a bound.
+        shard: As in `score_shard`, like the rest.
+        max_length: Tokens per text.
+        precision: Of the computation.
+        token_budget: Tokens per batch.
+        features: Whether pooled sentence features are wanted as well.
+        known: For each teacher its deterministic pass, where it was done before.
+        on_batch: Told of text passes.
+        should_stop: Asked before each batch.
 
     Returns:
         Outputs in the order of the teachers; `passes` tells how many each text took.
 
     Raises:
         StoppedError, CorpusEmptyError, OutOfMemoryError_: As `score_shard`.
+        ValueError: The sampling has no bound.
     """
+    if sampling.adaptive_bound is None:
+        raise ValueError("sampling.adaptive_bound is None; allowed: [0.0, 1.0], or score_shard")
     space = LabelSpace.union([teacher.labels for teacher in teachers])
     samples = []
-    for teacher in teachers:
+    for teacher, answer in zip(teachers, known or [None] * len(teachers), strict=True):
         sampler = ShardSampler(
             teacher,
             texts,
-            seed=seed,
+            seed=sampling.seed,
             shard=shard,
             max_length=max_length,
             precision=precision,
@@ -99,27 +117,27 @@ def score_shard_adaptively(
             on_batch=on_batch,
             should_stop=should_stop,
         )
-        sampled = teacher.has_dropout and method.mc_samples > 0
-        samples.append(_Samples(sampler, sampler.deterministic().logits, sampled=sampled))
-    _sample_until_decided(samples, space, len(texts), method)
+        plain = answer or sampler.deterministic(features=features)
+        samples.append(_Samples(sampler, plain, sampled=teacher.has_dropout and sampling.passes > 0))
+    _sample_until_decided(samples, space, len(texts), sampling)
     return [sample.outputs() for sample in samples]
 
 
-def _sample_until_decided(samples: Sequence[_Samples], space: LabelSpace, n: int, method: Method) -> None:
+def _sample_until_decided(samples: Sequence[_Samples], space: LabelSpace, n: int, sampling: Sampling) -> None:
     undecided = np.arange(n)
-    for k in range(method.mc_samples):
+    for k in range(sampling.passes):
         for sample in samples:
             sample.take(k, undecided)
         if k + 1 >= _FEWEST_PASSES:
-            undecided = undecided[~_decided(samples, space, method).numpy()[undecided]]
+            undecided = undecided[~_decided(samples, space, sampling).numpy()[undecided]]
         if not len(undecided):
             return
 
 
-def _decided(samples: Sequence[_Samples], space: LabelSpace, method: Method) -> Tensor:
+def _decided(samples: Sequence[_Samples], space: LabelSpace, sampling: Sampling) -> Tensor:
     """Whether the margin of each text is beyond doubt: bool [n]."""
-    u = teacher_scores(Evidence(space, [sample.outputs() for sample in samples]), method)
+    u = teacher_scores(Evidence(space, [sample.outputs() for sample in samples]), sampling.score)
     variances = torch.stack([sample.variance_of_score() for sample in samples], dim=-1)
     two_best = u.topk(2, dim=-1).indices
     error = variances.gather(-1, two_best).sum(-1).sqrt()
-    return margins(u) > method.adaptive_bound + _STANDARD_ERRORS * error
+    return margins(u) > (sampling.adaptive_bound or 0.0) + _STANDARD_ERRORS * error

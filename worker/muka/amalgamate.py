@@ -13,10 +13,11 @@ from worker.muka.distil import DistilReport, distil
 from worker.muka.errors import CorpusEmptyError
 from worker.muka.evaluate import agreement, choice_statistics
 from worker.muka.fine_tune import advance, default_device
+from worker.muka.forward import feature_width
 from worker.muka.label_space import LabelSpace
-from worker.muka.methods import Evidence, Need, Supervision, get_method, supervise
+from worker.muka.methods import Evidence, Method, Muka, Need, Supervision
 from worker.muka.model_card import write_model_card
-from worker.muka.recipe import Method, Training
+from worker.muka.recipe import Sampling, Training
 from worker.muka.scoring import SHARD_SIZE, TeacherOutputs, score_shard
 from worker.muka.student import Student, create_student
 from worker.muka.teacher import Teacher
@@ -51,18 +52,21 @@ def amalgamate(
         The trained student; its `report` tells how it came about.
 
     Raises:
-        ValueError: Fewer than two teachers, or no folder for the student.
+        ValueError: Fewer than two teachers, or a method that trains no student.
         MukaLibraryError: See `worker.muka.errors`.
     """
-    method, training, device = method or Method(), training or Training(), device or default_device()
-    _check(teachers, texts)
+    method, training, device = method or Muka(), training or Training(), device or default_device()
+    _check(teachers, texts, method)
     start = Path(student) if student is not None else _folder(teachers[0])
     loaded = [t if isinstance(t, Teacher) else Teacher.load(Path(t), device=device) for t in teachers]
     space = LabelSpace.union([teacher.labels for teacher in loaded])
     pupil = create_student(start, space.labels, layers=layers, seed=training.seed).to(device)
-    outputs = score_corpus(loaded, texts, method=method, training=training, progress=progress)
-    evidence = Evidence(space, outputs)
-    supervision = supervise(method, evidence)
+    features = Need.TEACHER_FEATURES in method.needs
+    outputs = score_corpus(
+        loaded, texts, sampling=method.sampling, training=training, features=features, progress=progress
+    )
+    evidence = Evidence(space, outputs, student_width=feature_width(pupil.model), seed=training.seed)
+    supervision = method.supervise(evidence)
     done = _distil(pupil, texts, supervision, training, progress)
     pupil.report = _report(loaded, evidence, supervision, method=method, training=training, done=done)
     pupil.report |= _agreement(pupil, texts, supervision, training)
@@ -72,7 +76,9 @@ def amalgamate(
     return pupil
 
 
-def _check(teachers: Sequence[Path | str | Teacher], texts: Sequence[str]) -> None:
+def _check(teachers: Sequence[Path | str | Teacher], texts: Sequence[str], method: Method) -> None:
+    if not method.trains_student:
+        raise ValueError(f"{method.name} trains no student; allowed: its `supervise`, which is the answer")
     if len(teachers) < 2:
         raise ValueError(f"teachers has {len(teachers)}; allowed: [2, inf)")
     if not texts:
@@ -89,43 +95,44 @@ def score_corpus(
     teachers: Sequence[Teacher],
     texts: Sequence[str],
     *,
-    method: Method,
+    sampling: Sampling,
     training: Training,
+    features: bool = False,
     progress: bool = False,
 ) -> list[TeacherOutputs]:
-    """Every teacher's outputs for the whole corpus, scored shard by shard, in the order of the teachers."""
-    passes = sum(1 + (method.mc_samples if teacher.has_dropout else 0) for teacher in teachers)
+    """Every teacher's outputs for the whole corpus, scored shard by shard, in the order of the teachers.
+
+    Args:
+        teachers: N of them.
+        texts: n texts.
+        sampling: How they are asked.
+        training: Tells the number of tokens.
+        features: Whether pooled features are wanted as well.
+        progress: Whether to show a bar.
+    """
+    passes = sum(1 + (sampling.passes if teacher.has_dropout else 0) for teacher in teachers)
     with tqdm(
         total=passes * len(texts), disable=not progress, desc="asking the teachers", unit="text"
     ) as bar:
+        settings: dict[str, Any] = {
+            "sampling": sampling,
+            "max_length": training.max_length,
+            "features": features,
+            "on_batch": bar.update,
+        }
         shards = [
-            _score_shard(
-                teachers, texts[start : start + SHARD_SIZE], start // SHARD_SIZE, method, training, bar
-            )
-            for start in range(0, len(texts), SHARD_SIZE)
+            _score_shard(teachers, texts[at : at + SHARD_SIZE], shard=at // SHARD_SIZE, **settings)
+            for at in range(0, len(texts), SHARD_SIZE)
         ]
     return [TeacherOutputs.cat(of_teacher) for of_teacher in zip(*shards, strict=True)]
 
 
-def _score_shard(  # noqa: PLR0917
-    teachers: Sequence[Teacher],
-    texts: Sequence[str],
-    shard: int,
-    method: Method,
-    training: Training,
-    bar: tqdm,
+def _score_shard(
+    teachers: Sequence[Teacher], texts: Sequence[str], *, sampling: Sampling, **settings: Any
 ) -> list[TeacherOutputs]:
-    common: dict[str, Any] = {
-        "method": method,
-        "seed": training.seed,
-        "shard": shard,
-        "max_length": training.max_length,
-        "on_batch": bar.update,
-    }
-    if method.adaptive:
-        return score_shard_adaptively(teachers, texts, **common)
-    features = Need.TEACHER_FEATURES in get_method(method.name).needs
-    return [score_shard(teacher, texts, features=features, **common) for teacher in teachers]
+    if sampling.adaptive_bound is not None:
+        return score_shard_adaptively(teachers, texts, sampling=sampling, **settings)
+    return [score_shard(teacher, texts, sampling=sampling, **settings) for teacher in teachers]
 
 
 def _distil(
@@ -153,15 +160,15 @@ def _report(
                 "architecture": type(teacher.model).__name__,
                 "labels": list(teacher.labels),
                 "digest": teacher.digest,
-                "sampled": teacher.has_dropout and method.mc_samples > 0,
+                "sampled": teacher.has_dropout and method.sampling.passes > 0,
             }
             for teacher in teachers
         ],
         "corpus": {"texts": len(supervision)},
-        "method": asdict(method),
+        "method": method.settings(),
         "training": {**asdict(training), **asdict(done)},
     }
-    if method.mc_samples:
+    if method.sampling.passes:
         report["passes_per_text"] = [outputs.passes.float().mean().item() for outputs in evidence.outputs]
     if supervision.choice is not None:
         report["choice"] = asdict(choice_statistics(supervision.choice))
@@ -174,4 +181,4 @@ def _agreement(
     if "q" not in supervision.columns:
         return {}
     probabilities = student.predict(texts, max_length=training.max_length, precision=training.precision)
-    return {"agreement": asdict(agreement(probabilities, supervision.columns["q"]))}
+    return {"agreement": asdict(agreement(probabilities, supervision.columns["q"], supervision.temperature))}

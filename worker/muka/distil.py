@@ -268,6 +268,7 @@ def make_optimizer(model: nn.Module, objective: Objective, training: Training) -
 def fingerprint(texts: TokenisedTexts, supervision: Supervision, training: Training) -> str:
     """SHA-256 of what a training depends on beside the student's first weights."""
     total = hashlib.sha256(json.dumps(asdict(training), sort_keys=True).encode())
+    total.update(repr(supervision.objective).encode())
     total.update(texts.ids.tobytes() + texts.offsets.tobytes())
     _add_columns(total.update, supervision.columns)
     return total.hexdigest()

@@ -106,11 +106,11 @@ class Agreement:
     mean_kl: float
 
 
-def agreement(probabilities: Tensor, q: Tensor) -> Agreement:
-    """Compare the student's probabilities [n, |L|] with golden supervision [n, |L|]."""
+def agreement(probabilities: Tensor, q: Tensor, temperature: float = 1.0) -> Agreement:
+    """Compare the student's probabilities [n, |L|] with golden supervision [n, |L|] of that temperature."""
     same = probabilities.argmax(-1) == q.argmax(-1)
     log_p = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
-    return Agreement(same.float().mean().item(), kl_to_golden(log_p, q).mean().item())
+    return Agreement(same.float().mean().item(), kl_to_golden(log_p, q, temperature).mean().item())
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,13 @@ import torch
 from torch import Tensor
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """Numbers of 16 bits as float32; others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def kl_to_golden(student_logits: Tensor, q: Tensor, temperature: float = 1.0) -> Tensor:
-    """KL(q ‖ softmax(s/T)) of every text, in float32 whatever the autocast type, with 0·log 0 = 0.
+    """KL(q ‖ softmax(s/T)) of every text, at least in float32 whatever the autocast type, with 0·log 0 = 0.
 
     Args:
         student_logits: s [n, |L|], any floating type.
@@ -15,8 +20,8 @@ def kl_to_golden(student_logits: Tensor, q: Tensor, temperature: float = 1.0) ->
     Returns:
         [n] float32, in nats.
     """
-    log_s = torch.log_softmax(student_logits.float() / temperature, dim=-1)
-    target = q.float()
+    log_s = torch.log_softmax(at_least_float32(student_logits) / temperature, dim=-1)
+    target = at_least_float32(q)
     return (torch.xlogy(target, target) - target * log_s).sum(-1)
 
 
@@ -30,6 +35,6 @@ def weighted_kl(student_logits: Tensor, q: Tensor, m: Tensor, temperature: float
         temperature: T > 0.
 
     Returns:
-        A float32 scalar.
+        A scalar, float32 (float64 where the arguments are).
     """
-    return (m.float() * kl_to_golden(student_logits, q, temperature)).mean()
+    return (at_least_float32(m) * kl_to_golden(student_logits, q, temperature)).mean()

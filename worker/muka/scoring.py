@@ -15,7 +15,7 @@ from worker.muka.errors import StoppedError
 from worker.muka.forward import Answer, forward
 from worker.muka.memory import TokenBudget, in_token_batches
 from worker.muka.precision import autocast
-from worker.muka.recipe import Method, Precision
+from worker.muka.recipe import Precision, Sampling
 from worker.muka.seeds import derive_seed, seeded
 from worker.muka.teacher import Teacher
 from worker.muka.uncertainty import enable_dropout, entropy
@@ -143,13 +143,13 @@ def score_shard(
     teacher: Teacher,
     texts: Sequence[str],
     *,
-    method: Method,
-    seed: int,
+    sampling: Sampling,
     shard: int,
     max_length: int,
     precision: Precision = "auto",
     token_budget: int | None = None,
     features: bool = False,
+    known: Answer | None = None,
     on_batch: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TeacherOutputs:
@@ -160,14 +160,14 @@ def score_shard(
     Args:
         teacher: Loaded and frozen.
         texts: The shard's texts, at most `SHARD_SIZE` in a job.
-        method: Tells K; 0 passes, or a teacher without dropout, leave the deterministic pass. Adaptive
+        sampling: Tells K; 0 passes, or a teacher without dropout, leave the deterministic pass. Adaptive
             sampling compares teachers, see `score_shard_adaptively`.
-        seed: The job's.
         shard: The shard's number in the corpus.
         max_length: Tokens per text; the teacher's own maximum caps it.
         precision: "auto" is the type the teacher was loaded in; "bfloat16" autocasts float32 weights.
         token_budget: Tokens per batch; halved when memory runs out.
         features: Whether pooled sentence features are wanted as well.
+        known: The deterministic pass, where it was done before.
         on_batch: Told after each batch how many text passes were just done.
         should_stop: Asked before each batch.
 
@@ -175,14 +175,14 @@ def score_shard(
         StoppedError: `should_stop` answered True.
         CorpusEmptyError: No texts.
         OutOfMemoryError_: Not even one text fits.
-        ValueError: The method is adaptive.
+        ValueError: The sampling is adaptive.
     """
-    if method.adaptive:
-        raise ValueError("method.adaptive is True; allowed: False, or score_shard_adaptively")
+    if sampling.adaptive_bound is not None:
+        raise ValueError("sampling is adaptive; allowed: exactly K passes, or score_shard_adaptively")
     sampler = ShardSampler(
         teacher,
         texts,
-        seed=seed,
+        seed=sampling.seed,
         shard=shard,
         max_length=max_length,
         precision=precision,
@@ -190,18 +190,23 @@ def score_shard(
         on_batch=on_batch,
         should_stop=should_stop,
     )
-    answer = sampler.deterministic(features=features)
-    K = method.mc_samples if teacher.has_dropout else 0
-    p_hat, pass_entropy = _average(sampler, answer.logits, K)
-    passes = torch.full((len(texts),), K, dtype=torch.int16)
+    answer = known or sampler.deterministic(features=features)
+    if not (teacher.has_dropout and sampling.passes):
+        return unsampled(answer)
+    p_hat, pass_entropy = _average(sampler, answer.logits, sampling.passes)
+    passes = torch.full((len(texts),), sampling.passes, dtype=torch.int16)
     return TeacherOutputs(answer.logits, p_hat, passes, pass_entropy, answer.features)
 
 
+def unsampled(answer: Answer) -> TeacherOutputs:
+    """The outputs of a teacher from its deterministic pass alone."""
+    p = torch.softmax(answer.logits, dim=-1)
+    passes = torch.zeros(len(p), dtype=torch.int16)
+    return TeacherOutputs(answer.logits, p, passes, entropy(p), answer.features)
+
+
 def _average(sampler: ShardSampler, logits: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-    """p̂ [n, C] and the mean entropy of the passes [n]; those of the deterministic pass for none."""
-    if samples == 0:
-        p = torch.softmax(logits, dim=-1)
-        return p, entropy(p)
+    """p̂ [n, C] and the mean entropy of the passes [n]."""
     rows = torch.arange(len(logits)).numpy()
     total, total_entropy = torch.zeros_like(logits), torch.zeros(len(logits))
     for k in range(samples):

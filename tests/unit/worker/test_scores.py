@@ -1,4 +1,4 @@
-"""What the numbers depend on is in their address, and nothing else is."""
+"""What a teacher's numbers depend on is in their address, and nothing else is."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,36 +6,54 @@ from typing import Any
 import pytest
 import torch
 
-from worker.muka import SHARD_SIZE
-from worker.scores import Scoring, shards_of
+from worker.muka import SHARD_SIZE, Sampling
+from worker.scores import shards_of
+from worker.stored_outputs import Conditions, Piece
 
 TEXTS = ["one", "two"]
-SCORING = Scoring(
-    "digest", mc_samples=4, seed=1, max_length=16, precision="float32", device=torch.device("cpu")
-)
+SAMPLING = Sampling(passes=4, seed=1)
+CONDITIONS = Conditions(SAMPLING, max_length=16, precision="float32", device=torch.device("cpu"))
+
+
+def _key(conditions: Conditions, *, teacher: str = "digest", texts: list[str] = TEXTS, shard: int = 0) -> str:
+    return conditions.key(Piece.SAMPLES, teacher, texts, shard)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"digest": "other"}, {"mc_samples": 5}, {"seed": 2}, {"max_length": 17}, {"precision": "bfloat16"}],
+    [
+        {"sampling": replace(SAMPLING, passes=5)},
+        {"sampling": replace(SAMPLING, seed=2)},
+        {"sampling": replace(SAMPLING, adaptive_bound=0.1)},
+        {"max_length": 17},
+        {"precision": "bfloat16"},
+    ],
 )
-def test_other_settings_are_other_numbers(change: dict[str, Any]) -> None:
-    assert replace(SCORING, **change).key(TEXTS, 0) != SCORING.key(TEXTS, 0)
+def test_other_conditions_are_other_samples(change: dict[str, Any]) -> None:
+    assert _key(replace(CONDITIONS, **change)) != _key(CONDITIONS)
 
 
-def test_other_texts_or_another_place_in_the_corpus_are_other_numbers() -> None:
-    keys = {SCORING.key(TEXTS, 0), SCORING.key(TEXTS, 1), SCORING.key(["onetwo", ""], 0)}
-    assert len(keys) == 3
+@pytest.mark.parametrize("change", [{"teacher": "other"}, {"texts": ["onetwo", ""]}, {"shard": 1}])
+def test_another_teacher_text_or_place_is_another_sample(change: dict[str, Any]) -> None:
+    assert _key(CONDITIONS, **change) != _key(CONDITIONS)
 
 
-def test_without_dropout_passes_seed_and_place_do_not_matter() -> None:
-    plain = replace(SCORING, mc_samples=0)
-    assert plain.key(TEXTS, 0) == replace(plain, seed=9).key(TEXTS, 3)
+def test_the_other_teachers_matter_to_adaptive_sampling_only() -> None:
+    company = (("digest", ("a", "b")), ("another", ("c", "d")))
+    assert _key(replace(CONDITIONS, company=company)) == _key(CONDITIONS)
+    adaptive = replace(CONDITIONS, sampling=replace(SAMPLING, adaptive_bound=0.1))
+    assert _key(replace(adaptive, company=company)) != _key(adaptive)
+
+
+def test_the_plain_pass_depends_on_no_dropout() -> None:
+    other = replace(CONDITIONS, sampling=Sampling(passes=0, seed=9))
+    for piece in (Piece.LOGITS, Piece.FEATURES):
+        assert CONDITIONS.key(piece, "digest", TEXTS, 0) == other.key(piece, "digest", TEXTS, 3)
 
 
 def test_auto_is_what_it_means_on_this_machine() -> None:
-    auto = replace(SCORING, precision="auto").key(TEXTS, 0)
-    assert auto in {replace(SCORING, precision=p).key(TEXTS, 0) for p in ("float32", "bfloat16")}
+    auto = _key(replace(CONDITIONS, precision="auto"))
+    assert auto in {_key(replace(CONDITIONS, precision=p)) for p in ("float32", "bfloat16")}
 
 
 def test_shards_depend_on_the_corpus_alone() -> None:

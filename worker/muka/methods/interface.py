@@ -6,17 +6,19 @@ about these texts, to the method's objective. So a method may prepare whatever i
 corpus, concatenated logits, features), and its loss may want whatever it prepared.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from worker.muka.forward import Answer
 from worker.muka.label_space import LabelSpace
 from worker.muka.losses import weighted_kl
-from worker.muka.recipe import Method
+from worker.muka.parameters import Settings
+from worker.muka.recipe import Sampling
 from worker.muka.scoring import TeacherOutputs
 
 
@@ -38,12 +40,14 @@ class Evidence:
         outputs: What each teacher says; N of n rows.
         embeddings: [n, width] normalised, if needed.
         student_width: Width of the student's pooled features, for adapters.
+        seed: The training's, for the first weights of adapters.
     """
 
     label_space: LabelSpace
     outputs: Sequence[TeacherOutputs]
     embeddings: Tensor | None = None
     student_width: int | None = None
+    seed: int = 1
 
 
 class Objective(nn.Module):
@@ -69,15 +73,24 @@ class Objective(nn.Module):
 
 
 class GoldenKL(Objective):
-    """mean m·KL(q ‖ student) over the columns `q` [b, |L|] and `m` [b] (section 6)."""
+    """scale · mean m·KL(q ‖ student) over the columns `q` [b, |L|] and `m` [b] (section 6).
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    Attributes:
+        temperature: T, on the student's logits.
+        scale: 1 for MUKA. T² keeps the gradient's size whatever T is (Hinton et al. 2015).
+    """
+
+    def __init__(self, temperature: float = 1.0, scale: float = 1.0) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.scale = temperature, scale
 
     def forward(self, student: Answer, columns: Mapping[str, Tensor]) -> Tensor:
         """See `weighted_kl`."""
-        return weighted_kl(student.logits, columns["q"], columns["m"], self.temperature)
+        return self.scale * weighted_kl(student.logits, columns["q"], columns["m"], self.temperature)
+
+    def extra_repr(self) -> str:
+        """What the loss depends on beside its columns."""
+        return f"temperature={self.temperature}, scale={self.scale}"
 
 
 @dataclass(frozen=True)
@@ -104,11 +117,13 @@ class Supervision:
             golden supervision; evaluation reads it where there is one.
         objective: The loss over the rows of a batch.
         choice: Whom the method believes, where it chooses at all.
+        temperature: T at which the student's answer is to be `q`.
     """
 
     columns: Mapping[str, Tensor]
     objective: Objective = field(default_factory=GoldenKL)
     choice: TeacherChoice | None = None
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if len({len(column) for column in self.columns.values()}) != 1:
@@ -119,20 +134,31 @@ class Supervision:
         return len(next(iter(self.columns.values())))
 
 
-class AmalgamationMethod(Protocol):
-    """A way to make a student."""
+@dataclass(frozen=True, kw_only=True)
+class Method(Settings, ABC):
+    """A way to make a student: its settings, and what it makes of the teachers' answers.
+
+    Attributes:
+        name: As users write it.
+        source: Where it comes from.
+        needs: What the evidence must hold beside logits and scores.
+        trains_student: False where the supervision, computed for a text at inference, is the answer.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    trains_student: ClassVar[bool] = True
 
     @property
-    def name(self) -> str:
-        """As in `Method.name`."""
+    def sampling(self) -> Sampling:
+        """How the teachers are asked: one pass without dropout, unless a method says otherwise."""
+        return Sampling()
 
-    @property
-    def needs(self) -> frozenset[Need]:
-        """What the evidence must hold beside logits and scores."""
-
-    @property
-    def trains_student(self) -> bool:
-        """False where the supervision, computed for a text at inference, is already the answer."""
-
-    def supervise(self, evidence: Evidence, method: Method) -> Supervision:
+    @abstractmethod
+    def supervise(self, evidence: Evidence) -> Supervision:
         """Prepare the supervision of the whole corpus."""
+
+    def settings(self) -> dict[str, Any]:
+        """Name and settings as plain values."""
+        return {"name": self.name, **asdict(self)}

@@ -2,18 +2,23 @@ import pytest
 import torch
 
 from tests.tiny_models import TEXTS, make_teacher
-from worker.muka import LabelSpace, Method, Training, amalgamate, score_shard, score_shard_adaptively
+from worker.muka import LabelSpace, Muka, Sampling, Training, amalgamate, score_shard, score_shard_adaptively
+from worker.muka.forward import Answer
 from worker.muka.methods import Evidence
-from worker.muka.methods.muka import teacher_scores
+from worker.muka.methods.choosing import teacher_scores
 from worker.muka.teacher import Teacher
 
-SETTINGS = {"seed": 1, "shard": 0, "max_length": 32}
+SETTINGS = {"shard": 0, "max_length": 32}
 MOST = 12
-ADAPTIVE = Method(mc_samples=MOST, adaptive=True, adaptive_bound=0.05)
+ADAPTIVE = Sampling(passes=MOST, adaptive_bound=0.05)
+
+
+def unsampled_answer(teacher: Teacher) -> Answer:
+    return Answer(score_shard(teacher, TEXTS, sampling=Sampling(), **SETTINGS).logits)
 
 
 def test_every_text_takes_between_two_passes_and_k_and_the_same_number_from_every_teacher(bank, travel):
-    outputs = score_shard_adaptively([bank, travel], TEXTS, method=ADAPTIVE, **SETTINGS)
+    outputs = score_shard_adaptively([bank, travel], TEXTS, sampling=ADAPTIVE, **SETTINGS)
     passes = outputs[0].passes
     assert passes.dtype == torch.int16
     assert passes.min() >= 2
@@ -25,10 +30,10 @@ def test_every_text_takes_between_two_passes_and_k_and_the_same_number_from_ever
 
 
 def test_an_unreachable_bound_takes_all_k_passes_and_gives_the_numbers_of_fixed_k(bank, travel):
-    adaptive = Method(mc_samples=3, adaptive=True, adaptive_bound=1.0)
-    joint = score_shard_adaptively([bank, travel], TEXTS, method=adaptive, **SETTINGS)
+    adaptive = Sampling(passes=3, adaptive_bound=1.0)
+    joint = score_shard_adaptively([bank, travel], TEXTS, sampling=adaptive, **SETTINGS)
     for teacher, outputs in zip([bank, travel], joint, strict=True):
-        fixed = score_shard(teacher, TEXTS, method=Method(mc_samples=3), **SETTINGS)
+        fixed = score_shard(teacher, TEXTS, sampling=Sampling(passes=3), **SETTINGS)
         assert outputs.passes.tolist() == [3] * len(TEXTS)
         assert torch.equal(outputs.logits, fixed.logits)
         assert torch.equal(outputs.mc_probabilities, fixed.mc_probabilities)
@@ -37,9 +42,9 @@ def test_an_unreachable_bound_takes_all_k_passes_and_gives_the_numbers_of_fixed_
 
 def test_what_is_decided_early_is_mostly_what_many_passes_decide(bank, travel):
     space = LabelSpace.union([bank.labels, travel.labels])
-    early = score_shard_adaptively([bank, travel], TEXTS, method=ADAPTIVE, **SETTINGS)
-    many = [score_shard(t, TEXTS, method=Method(mc_samples=64), **SETTINGS) for t in (bank, travel)]
-    one, other = (teacher_scores(Evidence(space, outputs), Method()).argmax(-1) for outputs in (early, many))
+    early = score_shard_adaptively([bank, travel], TEXTS, sampling=ADAPTIVE, **SETTINGS)
+    many = [score_shard(t, TEXTS, sampling=Sampling(passes=64), **SETTINGS) for t in (bank, travel)]
+    one, other = (teacher_scores(Evidence(space, outputs), "entropy").argmax(-1) for outputs in (early, many))
     decided = early[0].passes < MOST
     assert decided.any()
     assert (one == other)[decided].float().mean() >= 0.75
@@ -47,7 +52,7 @@ def test_what_is_decided_early_is_mostly_what_many_passes_decide(bank, travel):
 
 def test_the_same_request_gives_the_same_numbers_bit_for_bit(bank, travel):
     def scores() -> torch.Tensor:
-        outputs = score_shard_adaptively([bank, travel], TEXTS, method=ADAPTIVE, **SETTINGS)
+        outputs = score_shard_adaptively([bank, travel], TEXTS, sampling=ADAPTIVE, **SETTINGS)
         return torch.cat([teacher.mc_probabilities for teacher in outputs], -1)
 
     assert torch.equal(scores(), scores())
@@ -55,7 +60,7 @@ def test_the_same_request_gives_the_same_numbers_bit_for_bit(bank, travel):
 
 def test_a_teacher_without_dropout_beside_one_with_it_is_not_sampled(bank, tmp_path):
     fixed = Teacher.load(make_teacher(tmp_path, ["x", "y"], dropout=False), precision="float32")
-    sampled, unsampled = score_shard_adaptively([bank, fixed], TEXTS, method=ADAPTIVE, **SETTINGS)
+    sampled, unsampled = score_shard_adaptively([bank, fixed], TEXTS, sampling=ADAPTIVE, **SETTINGS)
     assert sampled.passes.min() >= 2
     assert unsampled.passes.max() == 0
     assert torch.equal(unsampled.mc_probabilities, unsampled.logits.softmax(-1))
@@ -63,12 +68,32 @@ def test_a_teacher_without_dropout_beside_one_with_it_is_not_sampled(bank, tmp_p
 
 def test_scoring_one_teacher_alone_cannot_be_adaptive(bank):
     with pytest.raises(ValueError, match="score_shard_adaptively"):
-        score_shard(bank, TEXTS, method=ADAPTIVE, **SETTINGS)
-    with pytest.raises(ValueError, match="mc_samples is 1"):
-        Method(mc_samples=1, adaptive=True)
+        score_shard(bank, TEXTS, sampling=ADAPTIVE, **SETTINGS)
+
+
+@pytest.mark.parametrize("passes", [0, 1])
+def test_fewer_than_two_passes_leave_nothing_to_stop(bank, travel, passes):
+    sampling = Sampling(passes=passes, adaptive_bound=0.0)
+    joint = score_shard_adaptively([bank, travel], TEXTS, sampling=sampling, features=True, **SETTINGS)
+    fixed = score_shard(travel, TEXTS, sampling=Sampling(passes=passes), features=True, **SETTINGS)
+    assert joint[1].passes.tolist() == [passes] * len(TEXTS)
+    assert torch.equal(joint[1].mc_probabilities, fixed.mc_probabilities)
+    assert torch.equal(joint[1].features, fixed.features)
+
+
+def test_a_deterministic_pass_that_is_known_is_not_repeated(bank, travel):
+    known = [unsampled_answer(teacher) for teacher in (bank, travel)]
+    done = []
+    again = score_shard_adaptively(
+        [bank, travel], TEXTS, sampling=ADAPTIVE, known=known, on_batch=done.append, **SETTINGS
+    )
+    whole = score_shard_adaptively([bank, travel], TEXTS, sampling=ADAPTIVE, **SETTINGS)
+    assert sum(done) == sum(int(teacher.passes.sum()) for teacher in again)
+    assert torch.equal(again[0].mc_probabilities, whole[0].mc_probabilities)
 
 
 def test_an_amalgamation_reports_how_many_passes_were_spent(bank, travel):
     training = Training(epochs=1, precision="float32")
-    student = amalgamate([bank, travel], TEXTS, method=ADAPTIVE, training=training, progress=False)
+    method = Muka(mc_samples=MOST, adaptive=True, adaptive_bound=0.05)
+    student = amalgamate([bank, travel], TEXTS, method=method, training=training, progress=False)
     assert 2 <= student.report["passes_per_text"][0] < MOST

@@ -8,10 +8,10 @@ from transformers import pipeline
 
 import worker.muka
 from tests.tiny_models import TEXTS, make_encoder
-from worker.muka import CorpusEmptyError, Method, Training, amalgamate, evaluate, fine_tune
+from worker.muka import CorpusEmptyError, Muka, Training, amalgamate, evaluate, fine_tune
 from worker.muka.student import Student
 
-METHOD = Method(mc_samples=2)
+METHOD = Muka(mc_samples=2)
 TRAINING = Training(epochs=1, batch_size=4, precision="float32")
 
 

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from worker.muka.forward import Answer
 from worker.muka.label_space import LabelSpace
-from worker.muka.methods import Evidence, GoldenKL, Supervision, supervise
-from worker.muka.recipe import SCORES, Method
+from worker.muka.methods import Evidence, GoldenKL, Muka, Supervision
+from worker.muka.recipe import SCORES
 from worker.muka.scoring import TeacherOutputs
 from worker.muka.uncertainty import entropy, entropy_score
 
@@ -28,7 +28,7 @@ class TestMuka:
         evidence = Evidence(
             LabelSpace.union([["a", "b"], ["c", "d"]]), [outputs(logits[0], sure), outputs(logits[1], unsure)]
         )
-        made = supervise(Method(integration="hard", teacher_temperature=2.0), evidence)
+        made = Muka(integration="hard", teacher_temperature=2.0).supervise(evidence)
         p = torch.tensor([[0.0, 1.0]]).softmax(-1)
         torch.testing.assert_close(made.columns["q"], torch.cat([p, torch.zeros(1, 2)], -1))
         assert made.columns["m"].item() == pytest.approx(1.0)
@@ -36,14 +36,14 @@ class TestMuka:
         assert made.objective.temperature == 2.0
 
     def test_without_reweighting_every_text_counts_the_same(self):
-        made = supervise(Method(reweight="none"), random_evidence(["a", "b"], ["c", "d", "e"]))
+        made = Muka(reweight="none").supervise(random_evidence(["a", "b"], ["c", "d", "e"]))
         assert made.columns["m"].tolist() == [1.0] * 6
         assert made.choice.m.max() < 1
 
     def test_identical_teachers_get_uniform_weights_and_almost_no_margin(self):
         answer = outputs(torch.randn(4, 2, generator=torch.Generator().manual_seed(0)))
         evidence = Evidence(LabelSpace.union([["a", "b"], ["a", "b"]]), [answer, answer])
-        made = supervise(Method(), evidence)
+        made = Muka().supervise(evidence)
         torch.testing.assert_close(made.choice.w, torch.full((4, 2), 0.5))
         assert made.columns["m"].max() < 1e-5
         torch.testing.assert_close(made.columns["q"], answer.logits.softmax(-1))
@@ -55,7 +55,7 @@ class TestMuka:
         evidence = Evidence(
             LabelSpace.union([["a", "b", "c"], ["d", None, "e"]]), [outputs(logits), outputs(logits.flip(-1))]
         )
-        made = supervise(Method(score=score, integration=integration), evidence)
+        made = Muka(score=score, integration=integration).supervise(evidence)
         s = torch.zeros(1, 5, requires_grad=True)
         made.objective(Answer(s), made.columns).backward()
         assert s.grad.isfinite().all()
@@ -68,7 +68,7 @@ class TestMuka:
         evidence = random_evidence(*names)
         order = [2, 0, 1]
         other = Evidence(LabelSpace.union([names[i] for i in order]), [evidence.outputs[i] for i in order])
-        one, two = supervise(Method(), evidence), supervise(Method(), other)
+        one, two = Muka().supervise(evidence), Muka().supervise(other)
         columns = [other.label_space.label2id[label] for label in evidence.label_space.labels]
         torch.testing.assert_close(two.columns["q"][:, columns], one.columns["q"])
         torch.testing.assert_close(two.columns["m"], one.columns["m"])
@@ -79,7 +79,7 @@ class TestMuka:
         evidence = Evidence(
             LabelSpace.union([[None, "a", "b"], ["c", "d"]]), [outputs(p.log()), outputs(torch.zeros(1, 2))]
         )
-        made = supervise(Method(), evidence)
+        made = Muka().supervise(evidence)
         assert made.choice.u[0, 0].item() == pytest.approx(0.0, abs=1e-5)
 
     def test_teachers_with_more_classes_are_not_taken_for_less_certain(self):

@@ -3,11 +3,11 @@ import torch
 
 from tests.tiny_models import TEXTS, make_teacher
 from worker.muka.errors import CorpusEmptyError, OutOfMemoryError_, StoppedError
-from worker.muka.recipe import Method
+from worker.muka.recipe import Sampling
 from worker.muka.scoring import TeacherOutputs, score_shard
 from worker.muka.teacher import Teacher
 
-SETTINGS = {"method": Method(mc_samples=3), "seed": 1, "shard": 0, "max_length": 32}
+SETTINGS = {"sampling": Sampling(passes=3), "shard": 0, "max_length": 32}
 
 
 def _same(one: TeacherOutputs, other: TeacherOutputs) -> bool:
@@ -33,7 +33,7 @@ def test_the_same_request_gives_the_same_numbers_bit_for_bit(bank, bank_folder):
     assert _same(score_shard(bank, TEXTS, **SETTINGS), score_shard(again, TEXTS, **SETTINGS))
 
 
-@pytest.mark.parametrize("change", [{"seed": 2}, {"shard": 1}])
+@pytest.mark.parametrize("change", [{"sampling": Sampling(passes=3, seed=2)}, {"shard": 1}])
 def test_other_seeds_and_shards_draw_other_dropout_masks(bank, change):
     one, other = score_shard(bank, TEXTS, **SETTINGS), score_shard(bank, TEXTS, **{**SETTINGS, **change})
     assert torch.equal(one.logits, other.logits)
@@ -51,16 +51,14 @@ def test_the_random_state_of_the_caller_is_left_alone(bank):
 @pytest.mark.parametrize("budget", [1, 20, 10_000])
 def test_a_score_does_not_depend_on_batch_mates_or_padding(bank, travel, budget):
     for teacher in (bank, travel):
-        whole = score_shard(
-            teacher, TEXTS, **{**SETTINGS, "method": Method(mc_samples=0)}, token_budget=budget
-        )
+        whole = score_shard(teacher, TEXTS, **{**SETTINGS, "sampling": Sampling()}, token_budget=budget)
         for i, text in enumerate(TEXTS):
-            alone = score_shard(teacher, [text], **{**SETTINGS, "method": Method(mc_samples=0)})
+            alone = score_shard(teacher, [text], **{**SETTINGS, "sampling": Sampling()})
             torch.testing.assert_close(whole.logits[i], alone.logits[0], atol=1e-5, rtol=1e-5)
 
 
 def test_without_samples_the_deterministic_pass_is_the_score(bank):
-    outputs = score_shard(bank, TEXTS, **{**SETTINGS, "method": Method(mc_samples=0)})
+    outputs = score_shard(bank, TEXTS, **{**SETTINGS, "sampling": Sampling()})
     assert torch.equal(outputs.mc_probabilities, outputs.logits.softmax(-1))
     assert outputs.passes.tolist() == [0] * len(TEXTS)
 
@@ -75,8 +73,8 @@ def test_a_teacher_without_dropout_falls_back_to_the_deterministic_pass(tmp_path
 
 def test_more_samples_come_nearer_to_the_expectation(bank):
     def p_hat(samples: int, seed: int) -> torch.Tensor:
-        method = Method(mc_samples=samples)
-        return score_shard(bank, TEXTS, **{**SETTINGS, "method": method, "seed": seed}).mc_probabilities
+        sampling = Sampling(passes=samples, seed=seed)
+        return score_shard(bank, TEXTS, **{**SETTINGS, "sampling": sampling}).mc_probabilities
 
     expectation = p_hat(200, 5)
     assert (p_hat(64, 6) - expectation).norm() < (p_hat(1, 6) - expectation).norm() / 2
@@ -134,7 +132,7 @@ def test_out_of_memory_halves_the_batch_and_one_text_that_does_not_fit_is_an_err
             raise torch.OutOfMemoryError("out of memory")
 
     teacher.model.register_forward_pre_hook(refuse, with_kwargs=True)
-    whole = score_shard(teacher, TEXTS, **{**SETTINGS, "method": Method(mc_samples=1)})
+    whole = score_shard(teacher, TEXTS, **{**SETTINGS, "sampling": Sampling(passes=1)})
     assert whole.logits.isfinite().all()
     limit = 0
     with pytest.raises(OutOfMemoryError_):

@@ -13,7 +13,7 @@ from worker.muka.errors import (
     TeacherNotFoundError,
     TeacherUnsafeFormatError,
 )
-from worker.muka.recipe import Method
+from worker.muka.recipe import Sampling
 from worker.muka.scoring import score_shard
 from worker.muka.teacher import Teacher
 
@@ -35,7 +35,7 @@ def _edit_config(folder: Path, **changes: object) -> Path:
 def test_every_usual_architecture_loads_and_scores(architecture, tmp_path):
     teacher = Teacher.load(make_teacher(tmp_path, ["a", "b", "c"], architecture), precision="float32")
     assert teacher.has_dropout
-    outputs = score_shard(teacher, TEXTS, method=Method(mc_samples=2), seed=1, shard=0, max_length=999)
+    outputs = score_shard(teacher, TEXTS, sampling=Sampling(passes=2), shard=0, max_length=999)
     assert outputs.logits.shape == (len(TEXTS), 3)
     assert outputs.logits.isfinite().all()
     assert outputs.logits.std(0).min() > 0.05
@@ -47,7 +47,7 @@ def test_the_longest_text_that_a_teacher_admits_to_really_fits(architecture, tmp
     teacher = Teacher.load(make_teacher(tmp_path, ["a", "b"], architecture), precision="float32")
     assert 60 <= teacher.max_length <= 64
     long = ["money " * 100]
-    score_shard(teacher, long, method=Method(mc_samples=0), seed=1, shard=0, max_length=10_000)
+    score_shard(teacher, long, sampling=Sampling(), shard=0, max_length=10_000)
 
 
 def test_a_teacher_is_frozen_and_in_eval_mode(bank):
@@ -60,7 +60,7 @@ def test_its_weights_are_cast_when_asked(bank_folder):
     teacher = Teacher.load(bank_folder, precision="bfloat16")
     assert teacher.model.dtype == torch.bfloat16
     with pytest.raises(ValueError, match="weights are bfloat16"):
-        score_shard(teacher, TEXTS, method=Method(), seed=1, shard=0, max_length=8, precision="float32")
+        score_shard(teacher, TEXTS, sampling=Sampling(), shard=0, max_length=8, precision="float32")
 
 
 def test_its_digest_changes_with_its_weights_and_not_with_its_name(bank_folder, folder):
