@@ -1,24 +1,13 @@
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tests.unit.worker.muka.evidence import outputs, random_evidence
 from worker.muka.forward import Answer
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence, GoldenKL, Muka, Supervision
 from worker.muka.recipe import SCORES
-from worker.muka.scoring import TeacherOutputs
-from worker.muka.uncertainty import entropy, entropy_score
-
-
-def outputs(logits: Tensor, p_hat: Tensor | None = None) -> TeacherOutputs:
-    p = logits.softmax(-1) if p_hat is None else p_hat
-    return TeacherOutputs(logits, p, torch.zeros(len(logits), dtype=torch.int16), entropy(p))
-
-
-def random_evidence(*names: list[str | None], n: int = 6) -> Evidence:
-    generator = torch.Generator().manual_seed(0)
-    answers = [outputs(3 * torch.randn(n, len(labels), generator=generator)) for labels in names]
-    return Evidence(LabelSpace.union(names), answers)
+from worker.muka.uncertainty import entropy_score
 
 
 class TestMuka:
