@@ -17,16 +17,17 @@ from app.storage import ArtifactStore
 from worker.lease import Lease, LeaseLostError
 from worker.muka import Student as TrainedStudent
 from worker.muka import write_model_card
+from worker.text_table import TEXT_TABLE
 
 MANIFEST = "MANIFEST.json"
-_STORY = frozenset({"README.md", "muka.json", MANIFEST})
+_STORY = frozenset({"README.md", "muka.json", TEXT_TABLE, MANIFEST})
 """Files that tell how the student was made, with times; they do not change what it answers."""
 
 
 def write_folder(
     folder: Path, student: TrainedStudent, *, card: Mapping[str, Any], story: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Weights, tokenizer, README.md, muka.json and MANIFEST.json; answers the manifest of all of them."""
+    """Weights, tokenizer, README.md, muka.json and MANIFEST.json; answers the manifest of the folder."""
     student.save(folder)
     write_model_card(folder, card)
     (folder / "muka.json").write_text(_json(story), encoding="utf-8")

@@ -1,16 +1,18 @@
-"""What a job found out, as plain values: the column `report`, `muka.json`, and the card's tables."""
+"""What a job found out, as plain values: the column `report`, `muka.json`, and the card."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from worker.assignment import Assignment
-from worker.muka import DistilReport, Supervision, agreement, choice_statistics
+from worker.muka import DistilReport, Supervision, TeacherChoice, agreement, choice_statistics
 from worker.scores import Scores
+from worker.text_table import ORPHAN_BELOW, orphans
 
 
 def of_training(
@@ -19,16 +21,18 @@ def of_training(
     texts: Sequence[str],
     scores: Sequence[Scores],
     supervision: Supervision,
+    choice: TeacherChoice,
     trained: DistilReport,
-    predictions: torch.Tensor,
+    predictions: Tensor,
 ) -> dict[str, Any]:
-    """Everything but the evaluation.
+    """Everything but the evaluation and the times.
 
     Args:
         work: the job.
         texts: the n texts of the corpus.
         scores: of each teacher.
         supervision: what the student was taught.
+        choice: whom the teachers' certainty chooses, whether or not the method heeds it.
         trained: how the training went.
         predictions: the student's probabilities for the corpus, [n, |L|].
     """
@@ -40,11 +44,13 @@ def of_training(
             "texts": len(texts),
             "content_sha256": work.corpus.content_sha256,
         },
+        "method": work.recipe.method.model_dump(),
         "training": asdict(trained),
+        "choice": {"decides": supervision.choice is not None, **asdict(choice_statistics(choice))},
+        "orphans": {"texts": int(orphans(choice).sum()), "certainty_below": ORPHAN_BELOW},
+        "predicted_labels": _counts(predictions, work.resolved.labels),
         "versions": _versions(),
     }
-    if supervision.choice is not None:
-        told["choice"] = asdict(choice_statistics(supervision.choice))
     if "q" in supervision.columns:
         told["agreement"] = asdict(agreement(predictions, supervision.columns["q"], supervision.temperature))
     return told
@@ -69,33 +75,41 @@ def _teacher(work: Assignment, index: int, scores: Scores) -> dict[str, Any]:
     }
 
 
+def _counts(predictions: Tensor, labels: Sequence[str]) -> dict[str, int]:
+    """How many texts of the corpus the student gives each label, also those that it never gives."""
+    counts = torch.bincount(predictions.argmax(-1), minlength=len(labels))
+    return dict(zip(labels, counts.tolist(), strict=True))
+
+
+def of_times(told: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Seconds of each stage of this attempt, and what was done in a second of it."""
+    passes = sum(teacher["passes_computed"] for teacher in told["teachers"])
+    trained, texts = told["training"], told["corpus"]["texts"]
+    steps = (trained["steps"] - trained["resumed_from"]) / trained["steps"]
+    seen = steps * len(trained["epoch_losses"]) * texts
+    return {
+        "seconds": dict(seconds),
+        "throughput": {
+            "scoring_passes_per_second": _rate(passes, seconds["scoring"]),
+            "training_texts_per_second": _rate(seen, trained["seconds"]),
+        },
+    }
+
+
+def _rate(amount: float, seconds: float) -> float | None:
+    """None where nothing was done, or in no time."""
+    return round(amount / seconds, 1) if amount and seconds else None
+
+
 def for_card(work: Assignment, told: dict[str, Any]) -> dict[str, Any]:
-    """The report as `worker.muka.model_card` wants it: flat tables."""
-    recipe = work.recipe
-    card = {
+    """The report with the recipe, as `worker.muka.model_card` wants it."""
+    training = work.recipe.training.model_dump()
+    return {
         **told,
         "name": work.name or "student",
-        "method": recipe.method.model_dump(),
-        "training": {**recipe.training.model_dump(), **told["training"]},
+        "recipe": work.recipe.model_dump(mode="json"),
+        "training": {**training, **told["training"]},
     }
-    if "evaluation" in told:
-        card["evaluation"] = _flat(
-            told["evaluation"], [teacher.reference for teacher in work.resolved.teachers]
-        )
-    return card
-
-
-def _flat(evaluation: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    flat: dict[str, Any] = {"held-out texts": evaluation["texts"]}
-    rows = [
-        ("student", evaluation["student"]),
-        ("naive ensemble of the teachers", evaluation["naive_ensemble"]),
-    ]
-    rows += [(f"teacher {name}", scores) for name, scores in zip(names, evaluation["teachers"], strict=True)]
-    for name, scores in rows:
-        flat[f"{name}, accuracy"] = scores["accuracy"]
-        flat[f"{name}, macro-F1"] = scores["macro_f1"]
-    return flat
 
 
 def _versions() -> dict[str, str]:

@@ -20,6 +20,7 @@ from worker.lease import StopReason
 from worker.muka import (
     Checkpoint,
     DistilReport,
+    Ensemble,
     Evidence,
     LabelSpace,
     Method,
@@ -28,6 +29,7 @@ from worker.muka import (
     StoppedError,
     Student,
     Supervision,
+    TeacherChoice,
     Training,
     create_student,
     distil,
@@ -39,6 +41,7 @@ from worker.publishing import publish, write_folder
 from worker.scores import Asked, Scores, Scoring
 from worker.stored_outputs import Conditions
 from worker.teachers import folder_of, load_teacher
+from worker.text_table import write_text_table
 
 
 @dataclass
@@ -77,6 +80,16 @@ class Run:
             raise StoppedError
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What is known of a trained student."""
+
+    report: dict[str, Any]
+    choice: TeacherChoice
+    predictions: torch.Tensor
+    """Its probabilities for the corpus [n, |L|]."""
+
+
 def run(assignment: Assignment) -> None:
     """Do the whole job; returns when its student is published.
 
@@ -97,9 +110,9 @@ def run(assignment: Assignment) -> None:
     with _stage(this, Stage.TRAINING, "training the student"):
         supervision, student, trained = _train(this, scores)
     with _stage(this, Stage.EVALUATING, "measuring the student"):
-        told = _evaluate(this, scores, supervision, student, trained)
+        findings = _evaluate(this, scores, supervision, student, trained)
     with _stage(this, Stage.PUBLISHING, "publishing the student"):
-        _publish(this, student, told)
+        _publish(this, student, findings)
     Checkpoints(assignment.store, assignment.lease.job_id, assignment.lease.attempt).forget()
 
 
@@ -227,7 +240,7 @@ def _metrics(done: StepReport) -> dict[str, float]:
 
 def _evaluate(
     this: Run, scores: list[Scores], supervision: Supervision, student: Student, trained: DistilReport
-) -> dict[str, Any]:
+) -> Findings:
     work = this.assignment
     gold = read_labelled(work.store, work.evaluation_corpus) if work.evaluation_corpus else None
     held_out = len(gold.texts) if gold else 0
@@ -239,23 +252,26 @@ def _evaluate(
             texts, max_length=training.max_length, precision=training.precision, on_batch=counter
         )
 
+    ensemble, predictions = Ensemble.like(this.method), predict(this.texts)
+    choice = ensemble.choose(Evidence(this.labels, [found.outputs for found in scores]))
     told = report.of_training(
         work,
         texts=this.texts,
         scores=scores,
         supervision=supervision,
+        choice=choice,
         trained=trained,
-        predictions=predict(this.texts),
+        predictions=predictions,
     )
     if gold is not None:
         answers = [found.outputs for found in _ask(this, gold.texts, counter)]
-        told["evaluation"] = evaluate_all(this.labels, gold, answers, predict(gold.texts))
-    return told
+        told["evaluation"] = evaluate_all(this.labels, gold, answers, predict(gold.texts), ensemble)
+    return Findings(told, choice, predictions)
 
 
-def _publish(this: Run, student: Student, told: dict[str, Any]) -> None:
+def _publish(this: Run, student: Student, findings: Findings) -> None:
     work = this.assignment
-    told["seconds"] = this.seconds
+    told = findings.report | report.of_times(findings.report, this.seconds)
     story = {
         "recipe": work.recipe.model_dump(mode="json"),
         "resolved": work.resolved.model_dump(mode="json"),
@@ -263,6 +279,8 @@ def _publish(this: Run, student: Student, told: dict[str, Any]) -> None:
     }
     with work.store.staging() as staged:
         folder = staged / "student"
+        folder.mkdir()
+        write_text_table(folder, findings.choice, findings.predictions, student.labels)
         files = write_folder(folder, student, card=report.for_card(work, told), story=story)
         publish(
             work.database,

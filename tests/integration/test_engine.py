@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import pipeline
@@ -140,11 +141,38 @@ class TestSuccess:
         assert json.loads((folder / "muka.json").read_text())["report"] == report
         evaluation = report["evaluation"]
         assert evaluation["texts"] == 9
-        for scores in (evaluation["student"], evaluation["naive_ensemble"], *evaluation["teachers"]):
-            assert 0 <= scores["accuracy"] <= 1
-            assert 0 <= scores["macro_f1"] <= 1
+        for system in ("student", "ensemble", "naive_ensemble"):
+            self._check_figures(evaluation[system])
+        for figures in evaluation["teachers"]:
+            self._check_figures(figures)
+        assert sum(cell["texts"] for cell in evaluation["confusion"]) == 9
+        assert evaluation["ensemble"]["method"]["mc_samples"] == 2
+        assert 0 <= evaluation["right_teacher_chosen"] <= 1
         assert set(report["seconds"]) == {"preparing", "scoring", "training", "evaluating"}
+        assert all(rate > 0 for rate in report["throughput"].values())
         assert [teacher["mc_samples"] for teacher in report["teachers"]] == [2, 2]
+        assert [teacher["passes_computed"] for teacher in report["teachers"]] == [3 * 24] * 2
+        assert sum(report["predicted_labels"].values()) == 24
+        assert set(report["predicted_labels"]) == {"travel", "money", "food", "other"}
+        assert report["choice"]["decides"]
+        self._check_texts(report, folder)
+
+    def _check_figures(self, figures: dict[str, Any]) -> None:
+        values = [figures[key] for key in ("accuracy", "macro_f1", "calibration_error")]
+        assert all(0 <= value <= 1 for value in [*values, *figures["accuracy_by_teacher"]])
+
+    def _check_texts(self, report: dict[str, Any], folder: Path) -> None:
+        rows = pq.read_table(folder / "texts.parquet").to_pylist()
+        assert [row["row"] for row in rows] == list(range(24))
+        chosen = [row["chosen_teacher"] for row in rows]
+        assert report["choice"]["chosen_share"] == pytest.approx([chosen.count(i) / 24 for i in (0, 1)])
+        for row in rows:
+            assert sum(row["weights"]) == pytest.approx(1, abs=1e-5)
+            assert row["orphan"] == (max(row["certainty"]) < 0.5)
+            assert row["margin"] == pytest.approx(abs(row["certainty"][0] - row["certainty"][1]), abs=1e-5)
+        assert report["orphans"]["texts"] == sum(row["orphan"] for row in rows)
+        labels = [row["label"] for row in rows]
+        assert report["predicted_labels"] == {label: labels.count(label) for label in report["labels"]}
 
     def test_the_event_log_tells_stages_scores_metrics_and_the_end(self, bench: Bench) -> None:
         job_id = bench.job()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         TeacherNotFoundError,
         TeacherUnsafeFormatError,
     )
-    from worker.muka.evaluate import agreement, choice_statistics, evaluate
+    from worker.muka.evaluate import agreement, calibration_error, choice_statistics, evaluate
     from worker.muka.fine_tune import fine_tune
     from worker.muka.label_space import LabelSpace, teacher_labels
     from worker.muka.methods import (
@@ -65,7 +65,7 @@ _HOMES = {
         "TeacherNotFoundError",
         "TeacherUnsafeFormatError",
     ),
-    "evaluate": ("agreement", "choice_statistics", "evaluate"),
+    "evaluate": ("agreement", "calibration_error", "choice_statistics", "evaluate"),
     "fine_tune": ("fine_tune",),
     "label_space": ("LabelSpace", "teacher_labels"),
     "methods": ("Evidence", "Method", "Muka", "Need", "Supervision", "TeacherChoice", "get_method"),
@@ -108,6 +108,7 @@ __all__ = [
     "Training",
     "agreement",
     "amalgamate",
+    "calibration_error",
     "choice_statistics",
     "create_student",
     "distil",

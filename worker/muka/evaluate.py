@@ -11,6 +11,8 @@ from worker.muka.label_space import normalise
 from worker.muka.losses import kl_to_golden
 from worker.muka.methods.interface import TeacherChoice
 
+_CONFIDENCE_BINS = 15
+
 
 @dataclass(frozen=True)
 class LabelMetrics:
@@ -91,6 +93,25 @@ def _metrics(label: str, support: int, predicted: int, right: int) -> LabelMetri
     recall = right / support if support else 0.0
     f1 = 2 * right / (support + predicted)
     return LabelMetrics(label, support, predicted, precision, recall, f1)
+
+
+def calibration_error(probabilities: Tensor, gold: Sequence[str], labels: Sequence[str]) -> float:
+    """Expected calibration error over 15 equal bins of confidence (Guo et al. 2017, arXiv 1706.04599).
+
+    Args:
+        probabilities: [n, |L|]; the largest of a row is the confidence. Rows need not sum to one.
+        gold: n names.
+        labels: Names of the classes.
+
+    Returns:
+        The mean distance of confidence and share of right answers, bins weighted by their texts: in [0, 1].
+    """
+    confidence, guess = probabilities.double().max(-1)
+    names = [labels[i] for i in guess.tolist()]
+    right = torch.tensor([float(a == normalise(b)) for a, b in zip(names, gold, strict=True)])
+    places = (confidence * _CONFIDENCE_BINS).ceil().long().clamp(1, _CONFIDENCE_BINS) - 1
+    surplus = torch.zeros(_CONFIDENCE_BINS, dtype=torch.float64).index_add(0, places, confidence - right)
+    return float(surplus.abs().sum() / len(gold))
 
 
 @dataclass(frozen=True)

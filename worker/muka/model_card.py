@@ -19,6 +19,22 @@ from transformers import pipeline
 classify = pipeline("text-classification", model="{name}")
 classify("your text")
 ```"""
+_REPEAT = """\
+`muka.json` holds the complete recipe. Sent again to a service that has models and corpus, it makes the same
+student:
+
+```bash
+python -c 'import json; print(json.dumps(json.load(open("muka.json"))["recipe"]))' |
+  curl --json @- http://127.0.0.1:8000/amalgamations
+```"""
+_CLOSED_WORLD = """\
+It answers with one of its labels whatever the text, also where none fits, and has its teachers' faults."""
+_SYSTEMS = {
+    "this student": "student",
+    "all teachers, by certainty": "ensemble",
+    "all teachers, by largest probability": "naive_ensemble",
+}
+_SHOWN = 20
 
 
 def model_card(report: Report) -> str:
@@ -26,7 +42,9 @@ def model_card(report: Report) -> str:
 
     Args:
         report: All keys are optional: `name`, `labels`, `teachers` (mappings with `name`, `labels`,
-            `architecture`, `revision`), `method`, `training`, `corpus`, `evaluation`, `versions`, `license`,
+            `architecture`, `revision`), `evaluation` (`texts`, and mappings with `accuracy`, `macro_f1` and
+            `calibration_error` under `student`, `ensemble`, `naive_ensemble` and, a list, `teachers`),
+            `orphans`, `predicted_labels`, `recipe`, `method`, `training`, `corpus`, `versions`, `license`,
             `language`. Values must be plain (JSON).
 
     Returns:
@@ -40,9 +58,13 @@ def model_card(report: Report) -> str:
         _USAGE.format(name=name.replace('"', "'").replace("`", "'").replace("\n", " ")),
         *_labels(report.get("labels") or ()),
         *_teachers(report.get("teachers") or ()),
+        *_results(report),
+        *_limits(report),
     ]
-    for key in ("evaluation", "corpus", "method", "training", "versions"):
+    for key in ("corpus", "method", "training", "versions"):
         sections += _table(key.capitalize(), report.get(key) or {})
+    if "recipe" in report:
+        sections += ["## Repeat it", _REPEAT]
     return f"{_header(report)}\n\n" + "\n\n".join(sections) + "\n"
 
 
@@ -78,6 +100,42 @@ def _teachers(teachers: Sequence[Report]) -> list[str]:
         labels = [label for label in teacher.get("labels") or () if label is not None]
         rows.append("| " + " | ".join([*map(_inline, cells), str(len(labels))]) + " |")
     return ["## Teachers", "\n".join(rows)]
+
+
+def _results(report: Report) -> list[str]:
+    """Student, combinations and teachers on held-out texts, one row each."""
+    evaluation = report.get("evaluation") or {}
+    names = [teacher.get("name") for teacher in report.get("teachers") or ()]
+    rows = [(title, evaluation[key]) for title, key in _SYSTEMS.items() if key in evaluation]
+    rows += [(f"teacher {n}", e) for n, e in zip(names, evaluation.get("teachers") or (), strict=False)]
+    if not rows:
+        return []
+    lines = [f"| on {evaluation.get('texts')} held-out texts | accuracy | macro-F1 | calibration error |"]
+    lines.append("|---|---|---|---|")
+    for title, figures in rows:
+        cells = [_number(figures.get(key, "")) for key in ("accuracy", "macro_f1", "calibration_error")]
+        lines.append("| " + " | ".join(map(_inline, [title, *cells])) + " |")
+    return ["## Results", "\n".join(lines)]
+
+
+def _limits(report: Report) -> list[str]:
+    """What a user must know before trusting an answer."""
+    limits = [_CLOSED_WORLD]
+    if "evaluation" not in report:
+        limits.append("It was not measured on labelled texts.")
+    if unknown := (report.get("evaluation") or {}).get("unknown_labels"):
+        limits.append(f"It cannot answer {_listed(unknown)}, which the held-out texts have.")
+    if (orphans := report.get("orphans") or {}).get("texts"):
+        share = orphans["texts"] / report["corpus"]["texts"]
+        limits.append(f"On {share:.1%} of the corpus no teacher was sure: a label may be missing there.")
+    if never := [label for label, texts in (report.get("predicted_labels") or {}).items() if not texts]:
+        limits.append(f"It gave no text of its corpus the label {_listed(never)}.")
+    return ["## Limits", "\n".join(f"- {limit}" for limit in limits)]
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = ", ".join(map(_inline, labels[:_SHOWN]))
+    return shown if len(labels) <= _SHOWN else f"{shown} and {len(labels) - _SHOWN} more"
 
 
 def _table(title: str, entries: Report) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from worker.muka.evaluate import agreement, choice_statistics, evaluate
+from worker.muka.evaluate import agreement, calibration_error, choice_statistics, evaluate
 from worker.muka.methods import TeacherChoice
 
 
@@ -36,6 +36,26 @@ class TestEvaluate:
     def test_other_numbers_of_names_are_refused(self, gold):
         with pytest.raises(ValueError, match="gold has"):
             evaluate(torch.tensor([0, 1]), gold, ["a", "b"])
+
+
+class TestCalibrationError:
+    LABELS = ("a", "b")
+
+    def test_a_hand_computed_example(self):
+        p = torch.tensor([[0.9, 0.1], [0.91, 0.09], [0.3, 0.7], [1.0, 0.0]])
+        # Three bins: {.9, .91} half right, {.7} right, {1} wrong: |.905-.5|·2/4 + |.7-1|/4 + |1-0|/4 = 0.5275
+        assert calibration_error(p, ["a", "b", "b", "b"], self.LABELS) == pytest.approx(0.5275)
+
+    def test_certain_and_right_is_perfect_and_certain_and_wrong_the_worst(self):
+        p = torch.tensor([[1.0, 0.0]] * 3)
+        assert calibration_error(p, [" a"] * 3, self.LABELS) == 0.0
+        assert calibration_error(p, ["z"] * 3, self.LABELS) == 1.0
+
+
+def test_agreement_is_measured_at_the_temperature_of_the_supervision():
+    q, p = torch.tensor([[1.0, 3.0]]) / 4, torch.tensor([[1.0, 9.0]]) / 10
+    assert agreement(p, q, temperature=2.0).mean_kl == pytest.approx(0.0, abs=1e-6)
+    assert agreement(p, q).mean_kl > 0.01
 
 
 def test_agreement_compares_best_labels_and_distributions():

@@ -10,7 +10,17 @@ REPORT = {
         {"name": "travel|x", "revision": "3f2c", "labels": ["flight"]},
     ],
     "method": {"name": "muka", "mc_samples": 16},
-    "evaluation": {"accuracy": 0.91234, "per_label": [1, 2]},
+    "corpus": {"texts": 200},
+    "orphans": {"texts": 5, "certainty_below": 0.5},
+    "predicted_labels": {"refund": 200, "flight": 0},
+    "evaluation": {
+        "texts": 40,
+        "unknown_labels": ["weather"],
+        "student": {"accuracy": 0.91234, "macro_f1": 0.9, "calibration_error": 0.05},
+        "ensemble": {"accuracy": 0.8, "macro_f1": 0.7},
+        "teachers": [{"accuracy": 0.5, "macro_f1": 0.4}, {"accuracy": 0.45, "macro_f1": 0.3}],
+        "per_label": [1, 2],
+    },
 }
 
 
@@ -36,6 +46,28 @@ def test_it_tells_teachers_labels_recipe_and_figures():
         assert words in card
     assert "travel\\|x" in card
     assert "per_label" not in card
+
+
+def test_its_results_have_a_row_for_everyone_who_could_have_answered():
+    card = model_card(REPORT)
+    assert "| this student | 0.9123 | 0.9 | 0.05 |" in card
+    assert "| all teachers, by certainty | 0.8 | 0.7 |  |" in card
+    assert "| teacher acme/bank | 0.5 | 0.4 |  |" in card
+    assert "on 40 held-out texts" in card
+
+
+def test_its_limits_are_those_of_this_job():
+    card = model_card(REPORT)
+    assert "It cannot answer weather" in card
+    assert "On 2.5% of the corpus no teacher was sure" in card
+    assert "It gave no text of its corpus the label flight" in card
+    assert "was not measured" not in card
+    assert "It was not measured on labelled texts" in model_card({})
+
+
+def test_it_tells_how_to_repeat_a_job_that_has_a_recipe():
+    assert "Repeat it" not in model_card(REPORT)
+    assert "/amalgamations" in model_card({**REPORT, "recipe": {"corpus": "cor-1"}})
 
 
 def test_names_cannot_break_out_of_header_or_tables():

@@ -1,0 +1,41 @@
+"""The table of all texts of a corpus."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from worker.muka import TeacherChoice
+from worker.text_table import orphans, write_text_table
+
+CHOICE = TeacherChoice(
+    u=torch.tensor([[0.9, 0.2], [0.3, 0.4]]),
+    w=torch.tensor([[0.8, 0.2], [0.25, 0.75]]),
+    m=torch.tensor([0.7, 0.1]),
+)
+
+
+def test_a_text_on_which_no_teacher_is_sure_is_an_orphan() -> None:
+    assert orphans(CHOICE).tolist() == [False, True]
+
+
+def test_it_has_a_row_a_text_and_no_text(tmp_path: Path) -> None:
+    path = write_text_table(tmp_path, CHOICE, torch.tensor([[0.6, 0.4], [0.1, 0.9]]), ["refund", "flight"])
+    first, second = pq.read_table(path).to_pylist()
+    assert first == {
+        "row": 0,
+        "chosen_teacher": 0,
+        "weights": pytest.approx([0.8, 0.2]),
+        "certainty": pytest.approx([0.9, 0.2]),
+        "margin": pytest.approx(0.7),
+        "label": "refund",
+        "probability": pytest.approx(0.6),
+        "orphan": False,
+    }
+    assert (second["row"], second["chosen_teacher"], second["label"], second["orphan"]) == (
+        1,
+        1,
+        "flight",
+        True,
+    )

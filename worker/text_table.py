@@ -1,0 +1,53 @@
+"""One row a text of the corpus: whom the teachers' certainty chose, and what the student answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from torch import Tensor
+
+from worker.muka import TeacherChoice
+
+TEXT_TABLE = "texts.parquet"
+ORPHAN_BELOW = 0.5
+"""A text on which no teacher's certainty reaches this is an orphan: its label may be missing."""
+
+
+def orphans(choice: TeacherChoice) -> Tensor:
+    """Whether no teacher is sure of a text: bool [n]."""
+    return choice.u.amax(-1) < ORPHAN_BELOW
+
+
+def write_text_table(folder: Path, choice: TeacherChoice, predictions: Tensor, labels: Sequence[str]) -> Path:
+    """Write `texts.parquet`; the texts themselves stay in the corpus.
+
+    Columns: `row` (place in the corpus, from 0), `chosen_teacher`, `weights` and `certainty` (a number for
+    each teacher), `margin`, `label` and `probability` of the student, `orphan`.
+
+    Args:
+        folder: where to.
+        choice: for the n texts of the corpus.
+        predictions: the student's probabilities [n, |L|].
+        labels: names of the classes.
+    """
+    probability, guess = predictions.max(-1)
+    names = pa.DictionaryArray.from_arrays(pa.array(guess.int().numpy()), pa.array(labels, pa.string()))
+    columns = {
+        "row": pa.array(range(len(predictions)), pa.int64()),
+        "chosen_teacher": pa.array(choice.w.argmax(-1).short().numpy()),
+        "weights": _lists(choice.w),
+        "certainty": _lists(choice.u),
+        "margin": pa.array(choice.m.float().numpy()),
+        "label": names,
+        "probability": pa.array(probability.float().numpy()),
+        "orphan": pa.array(orphans(choice).numpy()),
+    }
+    path = folder / TEXT_TABLE
+    pq.write_table(pa.table(columns), path, compression="zstd")
+    return path
+
+
+def _lists(rows: Tensor) -> pa.Array:
+    """[n, N] as n lists of N numbers."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(rows.float().flatten().numpy()), rows.shape[-1])
