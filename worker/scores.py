@@ -125,14 +125,16 @@ class Scoring:
             question.texts,
             sampling=sampling,
             known=found.plain,
-            on_batch=lambda done: self.on_texts(done / max(expected, 1)),
+            on_batch=lambda done: self.on_texts(done / expected),
             **self._settings(question),
         )
+        if not expected:  # nothing to sample, as only the loaded teacher could tell
+            self.on_texts(len(question.texts))
         return self._keep(question, found, replace(outputs, **(found.samples or {})))
 
     def _together(self, questions: Sequence[_Question]) -> list[_Answered]:
         found = [self._find(question) for question in questions]
-        texts = questions[0].texts
+        texts, per_pass = questions[0].texts, 1 / (1 + self.conditions.sampling.passes)
         known = [each.outputs() for each in found]
         if None not in known:
             self.on_texts(len(texts) * len(questions))
@@ -142,15 +144,13 @@ class Scoring:
             texts,
             sampling=self.conditions.sampling,
             known=[each.plain for each in found],
-            on_batch=self._at_most(len(texts) * len(questions)),
+            # As if every text took all K passes: what is decided early is a leap at the end.
+            on_batch=lambda done: self.on_texts(done * per_pass),
             **self._settings(questions[0]),
         )
-        return [self._keep(*each) for each in zip(questions, found, outputs, strict=True)]
-
-    def _at_most(self, texts: int) -> Callable[[int], None]:
-        """Tells `on_texts` of text passes, as if every text took all K; what is decided early is a leap."""
-        per_pass = 1 / (1 + self.conditions.sampling.passes)
-        return lambda done: self.on_texts(min(done * per_pass, texts))
+        # The samples that were there were drawn again: which passes a text gets depends on all teachers.
+        plain = [replace(each, samples=None) for each in found]
+        return [self._keep(*each) for each in zip(questions, plain, outputs, strict=True)]
 
     def _settings(self, question: _Question) -> dict[str, Any]:
         return {
