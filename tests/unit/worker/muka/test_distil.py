@@ -162,6 +162,12 @@ class TestCheckpoints:
         with pytest.raises(ValueError, match="another recipe"):
             distil(new_student(), TEXTS, _supervision(), other, resume_from=tmp_path)
 
+    def test_one_of_another_loss_is_refused(self, new_student, tmp_path):
+        _train_with_a_stop(new_student, 2, tmp_path)
+        supervision = _supervision(GoldenKL(temperature=2.0))
+        with pytest.raises(ValueError, match="another recipe"):
+            distil(new_student(), TEXTS, supervision, TRAINING, resume_from=tmp_path)
+
     def test_one_of_another_corpus_is_refused(self, new_student, tmp_path):
         _train_with_a_stop(new_student, 2, tmp_path)
         with pytest.raises(ValueError, match="corpus"):
