@@ -77,6 +77,20 @@ class Job:
         return self.status, self.attempt, self.losses, self.owner, self.lease_is_over, waits, self.events
 
 
+LIKELY: dict[Status | None, tuple[Do, ...]] = {
+    Status.QUEUED: (Do.CLAIM, Do.CLAIM, Do.CLAIM, Do.CANCEL, Do.DISPATCH),
+    Status.RUNNING: (*(do for do in Do if do not in {Do.CLAIM, Do.DELETE, Do.DISPATCH}), Do.CANCEL, Do.REAP),
+    Status.CANCELLING: (Do.GIVE_BACK, Do.LOSE, Do.REAP, Do.STOP_CANCELLED, Do.PUBLISH, Do.BEAT, Do.CANCEL),
+}
+"""What brings a job on, or may get in the way of it; the rest must change nothing."""
+
+
+def choose(job: Job, number: int) -> Do:
+    """Two times out of three something that matters in the job's state."""
+    likely = tuple(Do) if number % 3 == 0 else LIKELY.get(job.status, tuple(Do))
+    return likely[number // 3 % len(likely)]
+
+
 Jobs = tuple[Job, ...]
 Answer = object
 """What the actor is told; None where there is nothing to tell."""

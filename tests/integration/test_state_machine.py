@@ -54,7 +54,8 @@ STUDENT_ROW: dict[str, Any] = {
 }
 
 # Drawn from the same ranges in every state, so that a race which went otherwise changes no later draw.
-DRAWN = st.tuples(st.sampled_from(Do), st.integers(0, JOBS - 1), st.integers(0, 2), st.sampled_from(WORKERS))
+SLOT = st.integers(0, JOBS - 1)
+ACTOR = st.tuples(st.integers(0, 10_000), st.sampled_from((0, 0, 0, 1, 2)), st.sampled_from(WORKERS))
 
 
 class Actors:
@@ -149,16 +150,23 @@ class Engine(RuleBasedStateMachine):
 
     # --- What happens ---
 
-    @rule(drawn=DRAWN)
-    def one_acts(self, drawn: tuple[Do, int, int, str]) -> None:
-        action = self._action(*drawn)
+    @rule(slot=SLOT)
+    def another_is_submitted(self, slot: int) -> None:
+        """In the place of one that has ended, which is still looked at."""
+        if self.jobs[slot].status not in {Status.QUEUED, *model.LEASED}:
+            self.job_ids[slot] = add_job(self.backend.database)
+            self.jobs = (*self.jobs[:slot], model.Job(), *self.jobs[slot + 1 :])
+
+    @rule(slot=SLOT, actor=ACTOR)
+    def one_acts(self, slot: int, actor: tuple[int, int, str]) -> None:
+        action = self._action(slot, *actor)
         self.jobs, expected = model.perform(self.jobs, action)
         assert self.actors.perform(action) == expected, action
 
-    @rule(first=DRAWN, second=DRAWN)
-    def two_act_at_once(self, first: tuple[Do, int, int, str], second: tuple[Do, int, int, str]) -> None:
+    @rule(slot=SLOT, first=ACTOR, second=ACTOR)
+    def two_act_at_once(self, slot: int, first: tuple[int, int, str], second: tuple[int, int, str]) -> None:
         """Whatever comes of it, it must be as if one had come after the other."""
-        actions = self._action(*first), self._action(*second)
+        actions = self._action(slot, *first), self._action(slot, *second)
         with ThreadPoolExecutor(2) as threads:
             answers = list(threads.map(self.actors.perform, actions))
         found = [self._row(number) for number in range(JOBS)]
@@ -181,8 +189,9 @@ class Engine(RuleBasedStateMachine):
                 row.lease_until = row.lease_until and row.lease_until - past
                 row.dispatched_at = row.dispatched_at and row.dispatched_at - past
 
-    def _action(self, do: Do, job: int, attempts_ago: int, worker: str) -> Action:
-        return Action(do, job, max(0, self.jobs[job].attempt - attempts_ago), worker)
+    def _action(self, slot: int, number: int, attempts_ago: int, worker: str) -> Action:
+        job = self.jobs[slot]
+        return Action(model.choose(job, number), slot, max(0, job.attempt - attempts_ago), worker)
 
     # --- What must hold ---
 
