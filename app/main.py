@@ -1,5 +1,6 @@
 """`create_app()`: wiring, nothing else. `uvicorn --factory app.main:create_app` runs it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,9 +9,11 @@ from fastapi import FastAPI
 from app.api.error_handlers import install_error_handlers
 from app.api.middleware import BodyLimit, RequestContext
 from app.api.openapi import describe
-from app.api.routes import amalgamations, corpora, health, models, students
+from app.api.routes import amalgamations, corpora, health, job_events, models, students
+from app.processes import told_to_stop
 from app.services.backend import Backend
 from app.services.caretaker import caretaking
+from app.services.live import LiveJobs
 from app.services.readiness import Readiness
 from app.settings import Settings, get_settings
 
@@ -27,15 +30,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         backend = Backend.from_settings(chosen)
         app.state.backend = backend
         app.state.readiness = Readiness(backend)
-        with caretaking(backend):
+        app.state.live = live = LiveJobs(backend)
+        loop = asyncio.get_running_loop()
+        with caretaking(backend), told_to_stop(lambda: loop.call_soon_threadsafe(live.end)):
             yield
+        await live.close()
         backend.close()
 
     app = FastAPI(title="muka", version="0.1.0", lifespan=lifespan, separate_input_output_schemas=False)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes, own_limits=OWN_LIMITS)
     app.add_middleware(RequestContext)  # added last: outermost
     install_error_handlers(app)
-    for room in (corpora, models, amalgamations, students, health):
+    for room in (corpora, models, amalgamations, job_events, students, health):
         app.include_router(room.router)
     describe(app)
     return app

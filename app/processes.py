@@ -11,6 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_EVERY_SECONDS = 0.5
@@ -39,6 +42,34 @@ def _watch(parent: int, on_death: signal.Signals) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOK_EVERY_SECONDS)
     os.kill(os.getpid(), on_death)
+
+
+@contextmanager
+def told_to_stop(tell: Callable[[], object]) -> Iterator[None]:
+    """Call `tell` at SIGINT and SIGTERM, before whoever handles them now.
+
+    A server learns by them that it must stop, but tells its application only when the last answer has
+    been sent; and some answers last until they are told to end. Does nothing outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def both(number: int, frame: FrameType | None) -> None:
+        tell()
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    handled = [number for number, handler in before.items() if callable(handler)]
+    for number in handled:
+        signal.signal(number, both)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, before[number])
 
 
 def kept(command: list[str]) -> list[str]:

@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     """How often a worker renews its lease, writes its progress and looks for a cancel."""
     caretaker_seconds: float = Field(5, gt=0)
     """How often the API process reaps expired leases and dispatches queued jobs."""
+    sweep_seconds: float = Field(3600, gt=0)
+    """How often the API process removes what nobody needs any more."""
+    sweep_age_seconds: float = Field(86_400, ge=0)
+    """Files that no row names are left alone until then: an upload may be about to name them."""
     dispatch_again_seconds: float = Field(60, gt=0)
     """A queued job is sent to the broker again after this long."""
     max_attempts: int = Field(3, ge=1)
@@ -52,6 +56,8 @@ class Settings(BaseSettings):
     """Cores that one run may use; empty: all that the process may run on."""
     stop_seconds: float = Field(30, ge=0)
     """How long a worker that is asked to stop may take for its last checkpoint."""
+    event_ping_seconds: float = Field(15, gt=0)
+    """A stream of events in which nothing happens for this long says so, and proxies keep it open."""
     worker_name: str | None = Field(None, min_length=1, max_length=200)
     """Under which a worker holds its leases; empty: host and process."""
     worker_alive_file: Path | None = None
@@ -74,6 +80,8 @@ class Settings(BaseSettings):
     """In one job."""
     corpus_retention_days: float | None = Field(30, gt=0)
     """How long a corpus is kept after its last upload; `null`: until it is deleted."""
+    checkpoint_retention_days: float = Field(7, ge=0)
+    """How long the working files of a job that failed or was cancelled are kept."""
 
     @model_validator(mode="after")
     def _heartbeat_fits_lease(self) -> Self:

@@ -8,6 +8,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from app.domain.errors import UnauthorizedError
 from app.services.backend import Backend
+from app.services.live import LiveJobs
 
 OWNER = "default"
 """All objects belong to one owner until keys with owners come."""
@@ -22,6 +23,14 @@ async def _backend(request: Request) -> Backend:
 
 # `async`, for they wait for nothing: a plain function would cost a thread of the pool each time.
 BackendDep = Annotated[Backend, Depends(_backend)]
+
+
+async def _live(request: Request) -> LiveJobs:
+    live: LiveJobs = request.app.state.live
+    return live
+
+
+LiveDep = Annotated[LiveJobs, Depends(_live)]
 
 
 async def _owner(

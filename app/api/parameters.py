@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlencode
 
-from fastapi import Header, Query, Request
+from fastapi import Header, Path, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from app.api.schemas import Page
 from app.domain.errors import Fault, InvalidRequestError
 
+JobId = Annotated[str, Path(description="`amg-…`")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Objects a page.")]
 After = Annotated[
     str | None,

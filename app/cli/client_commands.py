@@ -1,7 +1,9 @@
 """`muka watch`, `download`, `list`, `cancel`, and all client commands together for `muka`."""
 
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +15,7 @@ from rich.table import Column, Table
 from app.cli.client_session import URL, JsonOption, KeyOption, UrlOption, notes, results, session
 from app.cli.live_progress import doing, fetch_student, job_bar
 from app.cli.submit_command import submit
-from app.client import Job
+from app.client import ConnectionFailedError, Event, Job
 from app.domain.identifiers import Prefix, has_prefix
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, amg-….", show_default=False)]
@@ -36,13 +38,11 @@ def watch(
         console = notes()
         job = client.amalgamations.get(job_id)
         with job_bar(console) as show:
-            tell = _event_teller(console, as_json=as_json)
-
-            def both(now: Job) -> None:
-                tell(now)
-                show(now)
-
-            job.wait(on_progress=both)
+            tell, show_now = _event_teller(console, as_json=as_json), _sparing(job, show)
+            for event in job.stream(on_idle=show_now):
+                tell(event)
+                show_now()
+            job.refresh().wait(on_progress=show)
 
 
 def download(
@@ -90,21 +90,32 @@ def cancel(job_id: JobArgument, url: UrlOption = URL, api_key: KeyOption = None)
         results().print(f"{job.id} is {job.status}")
 
 
-def _event_teller(screen: Console, *, as_json: bool) -> Callable[[Job], None]:
-    """Prints the events that are new since the last call; people are spared the single metric points."""
-    newest = 0
+def _sparing(job: Job, show: Callable[[Job], None]) -> Callable[[], None]:
+    """Shows the job as the service has it now, once a second at most."""
+    next_look = 0.0
+
+    def show_now() -> None:
+        nonlocal next_look
+        if time.monotonic() < next_look or job.has_ended:
+            return
+        next_look = time.monotonic() + 1
+        with suppress(ConnectionFailedError):  # the stream knows how to wait for the service
+            show(job.refresh())
+
+    return show_now
+
+
+def _event_teller(screen: Console, *, as_json: bool) -> Callable[[Event], None]:
+    """Prints an event; people are spared the single metric points."""
     # On a terminal both streams are one screen, and the bar's own console keeps out of its way.
     console = screen if screen.is_terminal and sys.stdout.isatty() and not as_json else results()
 
-    def tell(job: Job) -> None:
-        nonlocal newest
-        for event in job.events(after=newest):
-            newest = event.sequence
-            if as_json:
-                console.print(event.model_dump_json())
-            elif event.type != "metric":
-                at = f"{event.created_at.astimezone():%H:%M:%S}  " if event.created_at else ""
-                console.print(f"{at}{event.message}", markup=False)
+    def tell(event: Event) -> None:
+        if as_json:
+            console.print(event.model_dump_json())
+        elif event.type != "metric":
+            at = f"{event.created_at.astimezone():%H:%M:%S}  " if event.created_at else ""
+            console.print(f"{at}{event.message}", markup=False)
 
     return tell
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from app.client.event_stream import EventStream
 from app.client.job import Job, cancel, events_of
 from app.client.objects import Amalgamation, Corpus, Event, Model, Student
 from app.client.pages import every
@@ -99,6 +100,13 @@ class Amalgamations:
     def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """What has happened to a job since event `after`, oldest first."""
         return events_of(self._transport, job_id, after)
+
+    def stream(self, job_id: str, after: int = 0) -> Iterator[Event]:
+        """The events behind number `after` as they happen, to the one that ends the job.
+
+        Cut connections and restarts of the service are bridged; every event comes once.
+        """
+        return iter(EventStream(self._transport, job_id, after))
 
 
 def _reference(thing: str | Options | Corpus | Model | Student) -> Any:

@@ -11,6 +11,7 @@ from app.client.errors import (
     MukaClientError,
     WaitTimeoutError,
 )
+from app.client.event_stream import EventStream
 from app.client.objects import Amalgamation, Event, Failure, Progress, Student
 from app.client.pages import every
 from app.client.transport import Transport, seconds_to_wait
@@ -115,6 +116,15 @@ class Job:
     def events(self, after: int = 0) -> Iterator[Event]:
         """What has happened since event `after`, oldest first; it ends with the newest of now."""
         return events_of(self._transport, self.id, after)
+
+    def stream(self, after: int = 0, *, on_idle: Callable[[], None] | None = None) -> Iterator[Event]:
+        """What happens from event `after` on, as it happens, to the event that ends the job.
+
+        Args:
+            after: number of the last event that you know.
+            on_idle: called every 15 seconds or so in which nothing happens.
+        """
+        return iter(EventStream(self._transport, self.id, after, on_idle))
 
     def cancel(self) -> "Job":
         """Ask the service to end it; it is `cancelling` until its worker has let go."""

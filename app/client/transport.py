@@ -102,10 +102,17 @@ class Transport:
             ) from error
 
     @contextmanager
-    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """One GET whose body is read bit by bit; redirects (to an object store) are followed."""
+    def stream(
+        self, path: str, headers: Mapping[str, str], *, timeout: float | None = None
+    ) -> Iterator[httpx.Response]:
+        """One GET whose body is read bit by bit; redirects (to an object store) are followed.
+
+        `timeout`: seconds until a silent connection counts as broken, if not the client's own.
+        """
         try:
-            with self._http.stream("GET", path, headers=dict(headers), follow_redirects=True) as answer:
+            patience = httpx.Timeout(timeout or self.timeout, connect=min(self.timeout, 10))
+            options: dict[str, Any] = {"headers": dict(headers), "timeout": patience}
+            with self._http.stream("GET", path, follow_redirects=True, **options) as answer:
                 if answer.is_error:
                     answer.read()
                     _accepted(answer)

@@ -1,11 +1,8 @@
-"""Use cases over jobs that exist: look, wait, list, cancel, delete."""
+"""Use cases over jobs that exist: look, list, cancel, delete. `app.services.live` waits for them."""
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from anyio import sleep, to_thread
 from sqlalchemy.orm import Session
 
 from app.domain.errors import ConflictError, NotFoundError
@@ -14,10 +11,6 @@ from app.domain.status import TERMINAL, Status
 from app.persistence import amalgamations, events
 from app.persistence.tables import Amalgamation, Event
 from app.services.backend import Backend
-
-LOOK_AGAIN_SECONDS = 0.5
-"""How often a long poll looks."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,15 +41,28 @@ def get(backend: Backend, owner: str, job_id: str) -> Job:
         return Job.of(session, _find(session, owner, job_id))
 
 
-async def wait(look: Callable[[], T], is_enough: Callable[[T], bool], seconds: float) -> T:
-    """Look until it is enough, at most `seconds`; no thread is held in between."""
-    deadline = time.monotonic() + seconds
-    while True:
-        seen = await to_thread.run_sync(look)
-        left = deadline - time.monotonic()
-        if left <= 0 or is_enough(seen):
-            return seen
-        await sleep(min(LOOK_AGAIN_SECONDS, left))
+def look(backend: Backend, job_id: str, known: int | None, limit: int) -> tuple[Job, Sequence[Event]]:
+    """The job, and up to `limit` events after number `known`; None: the newest. For any owner's listeners.
+
+    The job is read first: when it has ended, fewer than `limit` events are all that there are.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    with backend.database.read() as session:
+        row = amalgamations.find(session, job_id)
+        if row is None:
+            raise NotFoundError(f"there is no amalgamation {job_id!r}")
+        if known is None:
+            known = max(0, row.events - limit + 1)
+        fresh = events.after(session, job_id, known, limit=limit) if row.events > known else ()
+        return Job.of(session, row), fresh
+
+
+def events_page(backend: Backend, job_id: str, sequence: int, limit: int = 1000) -> Sequence[Event]:
+    """Up to `limit` events with a higher number, for a listener that is behind its feed."""
+    with backend.database.read() as session:
+        return events.after(session, job_id, sequence, limit=limit)
 
 
 def page(

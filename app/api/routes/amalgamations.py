@@ -2,16 +2,16 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
-from app.api.dependencies import BackendDep, OwnerDep
-from app.api.parameters import After, IdempotencyKey, Limit, Order, metadata_filter, show_page
+from app.api.dependencies import BackendDep, LiveDep, OwnerDep
+from app.api.parameters import After, IdempotencyKey, JobId, Limit, Order, metadata_filter, show_page
 from app.api.problems import problems
 from app.api.recipe_body import RecipeBody
 from app.api.representations import NOT_MODIFIED, etag_of, is_known, represent
-from app.api.schemas import Amalgamation, Event, EventPage, Page
+from app.api.schemas import Amalgamation, Page
 from app.domain.errors import ConflictError, HubUnavailableError, InvalidRequestError, NotFoundError
 from app.domain.status import Status
 from app.persistence import tables
@@ -21,7 +21,6 @@ from app.services.jobs import Job
 
 router = APIRouter(prefix="/amalgamations", tags=["amalgamations"])
 
-JobId = Annotated[str, Path(description="`amg-…`")]
 POLL_AGAIN = {"Retry-After": "2"}
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
@@ -110,7 +109,7 @@ def list_amalgamations(
 async def get_amalgamation(
     request: Request,
     job_id: JobId,
-    backend: BackendDep,
+    live: LiveDep,
     owner: OwnerDep,
     wait: Annotated[
         float,
@@ -134,7 +133,7 @@ async def get_amalgamation(
             return job.has_ended or not is_known(request, etag)
         return job.has_ended or state != first[0]
 
-    job = await jobs.wait(lambda: jobs.get(backend, owner, job_id), is_enough, wait)
+    job = await live.wait(owner, job_id, is_enough, wait)
     return represent(request, Amalgamation.of(job), {} if job.has_ended else POLL_AGAIN)
 
 
@@ -167,28 +166,6 @@ def cancel_amalgamation(
 def delete_amalgamation(job_id: JobId, backend: BackendDep, owner: OwnerDep) -> None:
     """With its events and working files; its student stays."""
     jobs.delete(backend, owner, job_id)
-
-
-@router.get(
-    "/{job_id}/events",
-    operation_id="list_amalgamation_events",
-    summary="What happened to a job",
-    responses=problems(NotFoundError),
-)
-def list_amalgamation_events(
-    job_id: JobId,
-    backend: BackendDep,
-    owner: OwnerDep,
-    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="Only events with a higher number.")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Events a page.")] = 100,
-) -> EventPage:
-    """Every change of status and stage, every metric, checkpoint and warning, in order."""
-    rows = jobs.events_after(backend, owner, job_id, after, limit)
-    shown = [Event.of(row) for row in rows[:limit]]
-    first, last = (shown[0].sequence, shown[-1].sequence) if shown else (None, None)
-    return EventPage(
-        data=shown, has_more=len(rows) > limit, first_id=first, last_id=last, last_sequence=last or after
-    )
 
 
 @router.get(

@@ -2,12 +2,9 @@
 
 import http.client
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,7 +18,7 @@ from app.task_queue import TaskQueue
 from tests.api_objects import add_corpus, add_model, add_student, model_files
 from tests.hub_server import hub_server
 from tests.jobs import add_job
-from tests.servers import free_port, wait_until
+from tests.live_service import api_process
 
 BIG = 256 << 20
 
@@ -33,33 +30,6 @@ def stock(sqlite_settings: Settings) -> Iterator[Backend]:
     yield Backend(sqlite_settings, database, open_store(sqlite_settings.resolved_store_dir()), queue)
     database.close()
     queue.close()
-
-
-@contextmanager
-def _server(settings: Settings, **environment: str) -> Iterator[tuple[int, int]]:
-    """Port and pid."""
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", "--port", str(port)]
-    own = {
-        "MUKA_DATA_DIR": str(settings.data_dir),
-        "MUKA_STORE_DIR": str(settings.store_dir),
-        "MUKA_DATABASE_URL": str(settings.database_url),
-        "MUKA_BROKER_URL": str(settings.broker_url),
-    }
-    process = subprocess.Popen([*command, "--log-level", "warning"], env={**os.environ, **own, **environment})
-    try:
-        wait_until(lambda: _answers(port), "the API answers")
-        yield port, process.pid
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _peak_bytes(pid: int) -> int:
@@ -78,7 +48,7 @@ def test_a_download_streams_with_flat_memory_and_goes_on_where_it_broke_off(
 
         row = {"path": "model.safetensors", "size_bytes": BIG, "sha256": "0" * 64}
         session.get_one(Student, student).files = [row]
-    with _server(sqlite_settings) as (port, pid):
+    with api_process(sqlite_settings) as (port, pid):
         before = _peak_bytes(pid)
         for part in ("files/model.safetensors", "download"):
             url = f"http://127.0.0.1:{port}/students/{student}/{part}"
@@ -99,7 +69,7 @@ def test_a_download_streams_with_flat_memory_and_goes_on_where_it_broke_off(
 def test_clients_that_wait_do_not_keep_others_waiting(sqlite_settings: Settings, stock: Backend) -> None:
     job = add_job(stock.database)
     with (
-        _server(sqlite_settings) as (port, _),
+        api_process(sqlite_settings) as (port, _),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", limits=httpx.Limits(), timeout=40) as client,
         ThreadPoolExecutor(100) as pool,
     ):
@@ -114,7 +84,7 @@ def test_clients_that_wait_do_not_keep_others_waiting(sqlite_settings: Settings,
 
 
 def test_a_body_over_the_limit_is_answered_while_it_still_comes(sqlite_settings: Settings) -> None:
-    with _server(sqlite_settings) as (port, pid):
+    with api_process(sqlite_settings) as (port, pid):
         before = _peak_bytes(pid)
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         connection.putrequest("POST", "/amalgamations")
@@ -146,7 +116,7 @@ def test_endpoint_and_token_of_the_hub_come_from_its_own_variables(
             "HF_HUB_OFFLINE": "0",
             "HF_HOME": str(tmp_path / "hf"),
         }
-        with _server(sqlite_settings, **environment) as (port, pid):
+        with api_process(sqlite_settings, **environment) as (port, pid):
             answer = httpx.post(f"http://127.0.0.1:{port}/amalgamations", json=body, timeout=30)
             resident = _peak_bytes(pid)
         assert answer.status_code == 202, answer.text

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.app.client.scripted_server import Reply, ScriptedServer, running
+from tests.unit.app.client.scripted_server import Reply, ScriptedServer, event_stream, running
 
 ROOT = Path(__file__).parents[4]
 JOB = "amg-" + "0" * 32
@@ -64,11 +64,14 @@ def test_watch_tells_each_event_once(server: ScriptedServer) -> None:
     server.on(
         "GET", URL, *[Reply.of({"id": JOB, "status": s}, Retry_After="0") for s in ("running", "succeeded")]
     )
-    first = {"data": [{"sequence": 1, "type": "stage", "message": "[training] begins"}], "has_more": False}
-    second = {"data": [{"sequence": 2, "type": "metric", "message": "step 9"}], "has_more": False}
-    server.on("GET", f"{URL}/events", Reply.of(first), Reply.of(second), Reply.of({"data": []}))
+    events = [
+        {"sequence": 1, "type": "stage", "message": "[training] begins"},
+        {"sequence": 2, "type": "metric", "message": "step 9"},
+        {"sequence": 3, "type": "status", "message": "published", "data": {"status": "succeeded"}},
+    ]
+    server.on("GET", f"{URL}/events", event_stream(*events))
     done = muka("watch", JOB, "--url", server.url)
-    assert done.stdout == "[training] begins\n"
+    assert done.stdout == "[training] begins\npublished\n"
 
 
 def test_ctrl_c_leaves_the_job_alone(server: ScriptedServer) -> None:

@@ -107,6 +107,15 @@ def _handler_of(scripted: ScriptedServer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def event_stream(*events: Mapping[str, Any], cut_after: int | None = None) -> Reply:
+    """Server-sent events as muka sends them; `cut_after` bytes the connection drops."""
+    blocks = [
+        f"id: {event['sequence']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events
+    ]
+    body = "".join(["retry: 2000\n\n", *blocks]).encode()
+    return Reply(200, body, {"Content-Type": "text/event-stream; charset=utf-8"}, cut_after)
+
+
 def with_ranges(content: bytes, etag: str, cut_after: int | None = None) -> Script:
     """A file as muka serves it: `Range` with `If-Range`; `cut_after` bytes the connection drops."""
 
