@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 
 from app.cli.client_session import URL, JsonOption, KeyOption, UrlOption, notes, results, session
+from app.cli.dry_run import end_dry_run, refuse_upload
 from app.cli.live_progress import fetch_student, job_bar
 from app.cli.submission import merged, pairs, read_recipe, uploaded, with_labels
 from app.client import InputError, Job, MukaClient
@@ -87,6 +88,9 @@ def submit(
     download_to: Annotated[
         Path | None, typer.Option("--download", metavar="DIR", help="Wait, then fetch the student there.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what the job would be; nothing is uploaded or submitted.")
+    ] = False,
     as_json: JsonOption = False,
     url: UrlOption = URL,
     api_key: KeyOption = None,
@@ -116,6 +120,10 @@ def submit(
             raise InputError("give at least two teachers and --corpus, on the command line or in --recipe")
         columns = {"text_column": text_column, "label_column": label_column}
         console = notes()
+        if dry_run:
+            planned = client.amalgamations.plan(**uploaded(client, body, columns, refuse_upload))
+            end_dry_run(planned, as_json=as_json)
+            return
         job = client.amalgamations.submit(uploaded(client, body, columns, console.print))
         _follow_up(client, job, console, wait=wait, download_to=download_to, as_json=as_json)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from app.client.event_stream import EventStream
 from app.client.job import Job, cancel, events_of
-from app.client.objects import Amalgamation, Corpus, Event, Model, Student
+from app.client.objects import Amalgamation, Corpus, Event, Model, Plan, Student
 from app.client.pages import every
 from app.client.transport import Transport
 
@@ -75,6 +75,23 @@ class Amalgamations:
         )
         return Job(self._transport, made)
 
+    def plan(
+        self, *, teachers: Sequence[TeacherLike], corpus: str | Corpus | Options, **options: Any
+    ) -> Plan:
+        """What `create` with the same arguments would make, and every problem it would be refused for.
+
+        Nothing is stored. `options` are those of `create`: `student`, `method`, `training`, `evaluation`, …
+        """
+        evaluation = _evaluation(options.pop("evaluation", None))
+        body = {
+            "teachers": [_reference(teacher) for teacher in teachers],
+            "corpus": _reference(corpus),
+            "evaluation": evaluation,
+            **{key: _options(value) if _is_part(value) else value for key, value in options.items()},
+        }
+        given = {key: value for key, value in body.items() if value is not None}
+        return self._transport.fetch(Plan, "POST", "/amalgamations/plan", json=given)
+
     def get(self, job_id: str) -> Job:
         """One job."""
         return Job(self._transport, self._transport.fetch(Amalgamation, "GET", f"/amalgamations/{job_id}"))
@@ -123,6 +140,10 @@ def _options(options: Options | None) -> dict[str, Any] | None:
         if isinstance(options, BaseModel)
         else dict(options)
     )
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, Mapping | BaseModel)
 
 
 def _evaluation(evaluation: str | Corpus | Options | None) -> dict[str, Any] | None:

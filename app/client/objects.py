@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from app.client.errors import Fault
 from app.domain.status import TERMINAL
 
 
@@ -90,6 +91,19 @@ class Transition(ApiObject):
     status: str
     at: datetime
     attempt: int = 0
+
+
+class Plan(ApiObject):
+    """What a job would be; the service's OpenAPI document describes the parts."""
+
+    would_be_accepted: bool
+    problems: list[Fault] = []
+    """For which it would be refused, all at once."""
+    labels: dict[str, Any] = {}
+    """`union`, `shared`, `similar`, `placeholders`."""
+    teachers: list[dict[str, Any]] = []
+    corpus: dict[str, Any] | None = None
+    estimates: dict[str, Any] = {}
 
 
 class Event(ApiObject):

@@ -37,6 +37,24 @@ def unknown_in_mapping(labels: Sequence[str], mapping: Mapping[str, str | None])
     return [name for name in mapping if canonical(name) not in known]
 
 
+def shared(teachers: Sequence[Sequence[str | None]]) -> dict[str, list[int]]:
+    """Labels that several teachers have, with the teachers' numbers."""
+    owners: dict[str, list[int]] = {}
+    for index, names in enumerate(teachers):
+        for name in dict.fromkeys(names):
+            if name is not None:
+                owners.setdefault(name, []).append(index)
+    return {name: indices for name, indices in owners.items() if len(indices) > 1}
+
+
+def similar(labels: Sequence[str]) -> list[list[str]]:
+    """Groups of labels that differ in case, spaces, hyphens or underscores only: one meaning, maybe."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        groups.setdefault(re.sub(r"[\s_-]+", "", label.casefold()) or label, []).append(label)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def union(teachers: Sequence[Sequence[str | None]]) -> list[str]:
     """The student's labels: teacher order, then label order; equal names are one class."""
     return list(dict.fromkeys(name for names in teachers for name in names if name is not None))

@@ -33,6 +33,10 @@ class Candidate:
     commit: str | None = None
     object_id: str | None = None
     storage_prefix: str | None = None
+    files: tuple[str, ...] = ()
+    """Names of the files in its folder."""
+    parameters: int | None = None
+    """Where they are known without the weights."""
 
     @property
     def layers(self) -> int | None:
@@ -93,6 +97,8 @@ def _stored(backend: Backend, owner: str, reference: str) -> Candidate:
         config=config,
         object_id=row.id,
         storage_prefix=row.storage_prefix,
+        files=tuple(file["path"] for file in row.files),
+        parameters=row.parameters,
     )
 
 
@@ -115,6 +121,8 @@ def _on_hub(reference: str) -> Candidate:
         config=found.config,
         repo_id=found.repo_id,
         commit=found.commit,
+        files=tuple(found.files),
+        parameters=found.parameters,
     )
 
 

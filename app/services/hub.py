@@ -36,6 +36,8 @@ class HubModel:
     files: Mapping[str, str]
     """Path to content: sha256 of large files, the git object id of small ones."""
     config: Mapping[str, Any]
+    parameters: int | None = None
+    """As the Hub has counted them in the safetensors files."""
 
     @property
     def digest(self) -> str:
@@ -87,7 +89,8 @@ def _from_hub(repo_id: str, revision: str | None) -> HubModel:
         sizes = {s.rfilename: s.size or 0 for s in info.siblings or ()}
         is_there = sizes.get("config.json", MAX_CONFIG_BYTES + 1) <= MAX_CONFIG_BYTES
         content = _read_config(repo_id, commit) if is_there else None
-    return HubModel(repo_id, commit, files, _parse_config(repo_id, content))
+    parameters = info.safetensors.total if info.safetensors else None
+    return HubModel(repo_id, commit, files, _parse_config(repo_id, content), parameters)
 
 
 def _read_config(repo_id: str, commit: str) -> bytes:

@@ -42,6 +42,8 @@ class Findings:
     teachers: list[ResolvedTeacher] = field(default_factory=list)
     student: ResolvedStudent = field(default_factory=lambda: ResolvedStudent(teacher=0))
     labels: list[str] = field(default_factory=list)
+    found: dict[str, Candidate] = field(default_factory=dict)
+    """Every model that is there, by the name that the recipe gives it."""
 
 
 def check(backend: Backend, owner: str, recipe: Recipe, *, is_whole: bool) -> Findings:
@@ -61,6 +63,7 @@ def check(backend: Backend, owner: str, recipe: Recipe, *, is_whole: bool) -> Fi
     faults += _number_faults(len(recipe.teachers), backend.settings.max_teachers)
     faults += _text_faults(recipe)
     found = _look_up(backend, owner, recipe, faults, frozenset() if is_whole else {UNREADABLE})
+    findings.found = found
     faults += _same_faults(recipe, found)
     for index, teacher in enumerate(recipe.teachers):
         _check_teacher(index, teacher, found.get(teacher.model), findings)

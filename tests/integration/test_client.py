@@ -126,6 +126,16 @@ def test_all_faults_of_a_job_come_at_once(client: MukaClient, teachers: list[Mod
     assert {fault.pointer for fault in caught.value.errors} >= {"/teachers", "/training/epochs"}
 
 
+def test_a_plan_takes_what_create_takes(client: MukaClient, teachers: list[Model], corpus: Corpus) -> None:
+    plan = client.amalgamations.plan(
+        teachers=teachers, corpus=corpus, training={"epochs": 2}, evaluation=corpus, name="router"
+    )
+    assert plan.labels["union"] == ["refund", "invoice", "late", "lost"]
+    assert plan.estimates["training_texts"] == 2 * len(TEXTS)
+    assert [problem.code for problem in plan.problems] == ["corpus_without_labels"]
+    assert list(client.amalgamations.list()) == []
+
+
 def test_a_student_arrives_whole_and_resumes(client: MukaClient, settings: Settings, tmp_path: Path) -> None:
     weights = bytes(range(256)) * 4000
     backend = Backend.from_settings(settings)

@@ -100,3 +100,44 @@ def test_one_teacher_is_refused_before_anything_is_sent(server: ScriptedServer) 
     assert done.returncode == 3
     assert "at least two teachers" in done.stderr
     assert server.requests == []
+
+
+PLAN = {
+    "would_be_accepted": False,
+    "problems": [{"pointer": "/training/epochs", "code": "x", "detail": "must be at least 1"}],
+    "labels": {"union": ["refund", "late"], "shared": {"refund": [0, 1]}, "similar": [["Late", "late"]]},
+    "teachers": [
+        {"reference": "a/b", "parameters": 1000, "facts": {"layers": 2, "can_be_sampled": False}},
+        {"reference": "c/d"},
+    ],
+    "corpus": {"texts": 100, "tokens": 2000, "truncated_share": 0.05},
+    "estimates": {"scoring_passes": 200, "time": {"seconds": None, "reason": "no job has finished"}},
+}
+
+
+def test_a_dry_run_shows_the_plan_and_ends_as_submitting_would(server: ScriptedServer) -> None:
+    server.on("POST", "/amalgamations/plan", Reply.of(PLAN), Reply.of(PLAN | {"would_be_accepted": True}))
+    command = ("submit", "a/b", "c/d", "--corpus", "cor-" + "0" * 32, "--dry-run", "--url", server.url)
+    refused, accepted = muka(*command), muka(*command, "--json")
+    assert (refused.returncode, accepted.returncode) == (3, 0)
+    for told in (
+        "1,000 parameters, 2 layers, no dropout, so it cannot be sampled",
+        "c/d  not found",
+        "refund is shared by the teachers 0, 1",
+        "5.0% truncated (estimated)",
+        "not estimated: no job has finished",
+        "/training/epochs: must be at least 1",
+        "It would be refused.",
+    ):
+        assert told in refused.stdout
+    assert accepted.stdout.startswith('{"would_be_accepted":true')
+    assert not server.seen("POST", "/amalgamations")
+
+
+def test_a_dry_run_uploads_nothing(server: ScriptedServer, tmp_path: Path) -> None:
+    (tmp_path / "inbox.txt").write_text("a text")
+    corpus = ("--corpus", str(tmp_path / "inbox.txt"))
+    done = muka("submit", "a/b", "c/d", *corpus, "--dry-run", "--url", server.url)
+    assert done.returncode == 3
+    assert "a dry run uploads nothing" in done.stderr
+    assert server.requests == []
