@@ -60,6 +60,11 @@ class Job:
     events: int = 1
 
     @property
+    def is_live(self) -> bool:
+        """True until it has ended."""
+        return self.status == Status.QUEUED or self.status in LEASED
+
+    @property
     def lease_is_over(self) -> bool:
         """True when the caretaker may settle it."""
         return self.status in LEASED and self.lease_left < 0
