@@ -8,6 +8,7 @@ def application() -> typer.Typer:
     from app.cli import client_commands  # noqa: PLC0415
     from app.cli.migrate import migrate  # noqa: PLC0415
     from app.cli.serve import serve  # noqa: PLC0415
+    from app.cli.sweep import sweep  # noqa: PLC0415
     from app.cli.worker import worker  # noqa: PLC0415
 
     muka = typer.Typer(
@@ -17,7 +18,7 @@ def application() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (serve, worker, migrate):
+    for command in (serve, worker, migrate, sweep):
         muka.command()(command)
     client_commands.register(muka)
     return muka

@@ -7,6 +7,7 @@ MukaError
 ├── UnauthorizedError        401
 ├── NotFoundError            404
 ├── ConflictError            409
+├── GoneError                410  it has expired
 ├── PayloadTooLargeError     413
 ├── UnsupportedFormatError   415
 ├── RangeNotSatisfiableError 416
@@ -91,6 +92,14 @@ class ConflictError(MukaError):
     status = 409
     code = "conflict"
     title = "Conflict"
+
+
+class GoneError(MukaError):
+    """The object has expired, and is about to be removed."""
+
+    status = 410
+    code = "expired"
+    title = "Gone"
 
 
 class PayloadTooLargeError(MukaError):

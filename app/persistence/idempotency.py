@@ -1,6 +1,6 @@
 """Queries over the answers that are kept for repeated POSTs."""
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.persistence.tables import IdempotencyKey
@@ -33,3 +33,14 @@ def add(session: Session, row: IdempotencyKey) -> None:
     )
     session.add(row)
     session.flush()
+
+
+def count_expired(session: Session) -> int:
+    """How many answers are too old to be replayed."""
+    query = select(func.count()).where(IdempotencyKey.created_at <= now(-KEPT_SECONDS))
+    return session.scalar(query) or 0
+
+
+def remove_expired(session: Session) -> None:
+    """Forget them."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= now(-KEPT_SECONDS)))

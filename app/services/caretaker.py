@@ -1,4 +1,4 @@
-"""Looks after jobs that nobody else looks after: leases that ran out, messages that were never sent.
+"""Looks after what nobody else looks after: leases that ran out, messages never sent, files left behind.
 
 A job is claimed from `queued` only. One whose lease has run out goes back to the queue here first, so that
 the loss is counted and told; two caretakers at once are harmless (compare-and-set, duplicate messages).
@@ -6,12 +6,13 @@ the loss is counted and told; two caretakers at once are harmless (compare-and-s
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from app.persistence import amalgamations
 from app.persistence.losses import settle_loss
 from app.services.backend import Backend
+from app.services.sweeper import sweep
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +51,19 @@ def dispatch(backend: Backend) -> int:
     return len(waiting)
 
 
-class Caretaker:
-    """A thread that reaps and dispatches every `caretaker_seconds`, through every outage."""
+Duty = Callable[[Backend], object]
+DUTIES: Mapping[str, Duty] = {"reaping expired leases": reap, "dispatching queued jobs": dispatch}
 
-    def __init__(self, backend: Backend) -> None:
+
+class Caretaker:
+    """A thread that does its duties every so often, through every outage."""
+
+    def __init__(
+        self, backend: Backend, duties: Mapping[str, Duty] = DUTIES, *, every_seconds: float | None = None
+    ) -> None:
         self._backend = backend
+        self._duties = duties
+        self._every_seconds = every_seconds or backend.settings.caretaker_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="caretaker", daemon=True)
         self._troubles: dict[str, str] = {}
@@ -70,11 +79,11 @@ class Caretaker:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._attempt("reaping expired leases", reap)
-            self._attempt("dispatching queued jobs", dispatch)
-            self._stop.wait(self._backend.settings.caretaker_seconds)
+            for what, duty in self._duties.items():
+                self._attempt(what, duty)
+            self._stop.wait(self._every_seconds)
 
-    def _attempt(self, what: str, duty: Callable[[Backend], int]) -> None:
+    def _attempt(self, what: str, duty: Duty) -> None:
         """One duty; an outage is told once, and its end."""
         try:
             duty(self._backend)
@@ -88,12 +97,27 @@ class Caretaker:
                 log.warning("%s works again", what)
 
 
+class Sweeper(Caretaker):
+    """The same for the sweep, in a thread of its own: a large one must not keep jobs waiting."""
+
+    def __init__(self, backend: Backend) -> None:
+        every = backend.settings.sweep_seconds
+        super().__init__(backend, {"removing what is left over": self._sweep}, every_seconds=every)
+
+    def _sweep(self, backend: Backend) -> None:
+        for _ in sweep(backend):
+            if self._stop.is_set():
+                return
+
+
 @contextmanager
 def caretaking(backend: Backend) -> Iterator[None]:
-    """With a caretaker at work while the block runs."""
-    caretaker = Caretaker(backend)
-    caretaker.start()
+    """With a caretaker and a sweeper at work while the block runs."""
+    threads = Caretaker(backend), Sweeper(backend)
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
-        caretaker.stop()
+        for thread in threads:
+            thread.stop()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import ConflictError, NotFoundError
+from app.domain.errors import ConflictError, GoneError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix, new_id
 from app.domain.recipe import HubDataset
 from app.ingestion.corpus_file import CorpusFile
@@ -86,9 +86,13 @@ def get(backend: Backend, owner: str, corpus_id: str) -> Corpus:
 
     Raises:
         NotFoundError: There is none, or it is another owner's.
+        GoneError: It has expired.
     """
     with backend.database.read() as session:
-        return _find(session, owner, corpus_id)
+        corpus = _find(session, owner, corpus_id)
+        if corpora.has_expired(session, corpus):
+            raise GoneError(f"the corpus {corpus_id} has expired; upload the texts again with POST /corpora")
+        return corpus
 
 
 def page(

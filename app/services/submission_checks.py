@@ -19,7 +19,7 @@ from app.domain.recipe import (
     ResolvedTeacher,
     TeacherSpec,
 )
-from app.persistence import owned
+from app.persistence import corpora, owned
 from app.persistence.tables import Corpus
 from app.services import candidates
 from app.services.backend import Backend
@@ -217,9 +217,17 @@ def _evaluation_faults(backend: Backend, owner: str, evaluation: EvaluationSpec 
 
 
 def _missing_corpus(backend: Backend, owner: str, pointer: str, corpus_id: str) -> Iterator[Fault]:
-    if _corpus(backend, owner, corpus_id) is None:
+    corpus = _corpus(backend, owner, corpus_id)
+    if corpus is None:
         detail = f"there is no corpus {corpus_id[:100]!r}; upload the texts with POST /corpora"
         yield Fault(pointer, "corpus_not_found", detail)
+    elif _has_expired(backend, corpus):
+        yield Fault(pointer, "corpus_expired", f"{corpus_id} has expired; upload the texts again")
+
+
+def _has_expired(backend: Backend, corpus: Corpus) -> bool:
+    with backend.database.read() as session:
+        return corpora.has_expired(session, corpus)
 
 
 def _corpus(backend: Backend, owner: str, corpus_id: str) -> Corpus | None:

@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from app.storage.store import StoreError
+from app.storage.store import Measure, StoreError
 
 STAGING = ".staging"
 
@@ -98,11 +100,57 @@ class FolderStore:
             except FileNotFoundError:
                 return
 
+    def children(self, prefix: str) -> Iterator[str]:
+        """Entries of the folder."""
+        for path in _entries(self._path(prefix)):
+            yield path.relative_to(self.root).as_posix()
+
+    def measure(self, key: str) -> Measure:
+        """By the clock of this machine: on a network file system, give limits that no clock is wrong by."""
+        path = self._unfinished(key) if key.startswith(f"{STAGING}/") else self._path(key)
+        found = [status for each in (path, *path.rglob("*")) if (status := _status(each)) is not None]
+        # The time of a rename is in the inode's time only.
+        changed = max((max(each.st_mtime, each.st_ctime) for each in found), default=time.time())
+        size = sum(each.st_size for each in found if stat.S_ISREG(each.st_mode))
+        return Measure(size, max(0.0, time.time() - changed))
+
+    def unfinished(self) -> Iterator[str]:
+        """Folders of `staging()`, and what lies in an attic that was not emptied."""
+        for path in _entries(self.root / STAGING):
+            yield path.relative_to(self.root).as_posix()
+
+    def discard(self, unfinished: str) -> None:
+        """What cannot be removed is there for the next time."""
+        shutil.rmtree(self._unfinished(unfinished), ignore_errors=True)
+
+    def _unfinished(self, key: str) -> Path:
+        name = key.removeprefix(f"{STAGING}/")
+        if "/" in name or name in {"", "..", key}:
+            raise ValueError(f"not a staging folder: {key!r}")
+        return self.root / STAGING / name
+
     def _path(self, key: str) -> Path:
         parts = PurePosixPath(key).parts
         if not parts or key.startswith("/") or ".." in parts or parts[0] == STAGING:
             raise ValueError(f"not a key of the store: {key!r}")
         return self.root.joinpath(*parts)
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise StoreError(f"the artifact store cannot be read: {error.strerror or error}") from error
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """None when somebody has just removed it."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager

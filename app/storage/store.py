@@ -12,12 +12,23 @@ Layout:
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 
 class StoreError(Exception):
     """The store cannot read or write (disk full, permission, not mounted)."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How much lies under a key, and for how long."""
+
+    size_bytes: int
+    """Of all files in it."""
+    age_seconds: float
+    """Since the last change to anything in it."""
 
 
 class ArtifactStore(Protocol):
@@ -52,6 +63,20 @@ class ArtifactStore(Protocol):
 
     def delete(self, prefix: str) -> None:
         """Remove the file or folder; nothing happens when it is not there."""
+
+    # For the sweeper
+
+    def children(self, prefix: str) -> Iterator[str]:
+        """Keys of the files and folders directly below the prefix, sorted."""
+
+    def measure(self, key: str) -> Measure:
+        """Size and age of a file or folder, also of an unfinished one; nothing there is empty and new."""
+
+    def unfinished(self) -> Iterator[str]:
+        """Staging folders, of processes at work and of those that died in it."""
+
+    def discard(self, unfinished: str) -> None:
+        """Remove a staging folder; nothing happens when it is not there."""
 
 
 def open_store(root: Path) -> ArtifactStore:

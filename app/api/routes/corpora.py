@@ -12,6 +12,7 @@ from app.api.schemas_corpora import REQUEST_BODY, Corpus, CorpusPreview
 from app.api.uploads import ReceiveUpload, Upload
 from app.domain.errors import (
     ConflictError,
+    GoneError,
     InvalidCorpusError,
     NotFoundError,
     PayloadTooLargeError,
@@ -96,7 +97,10 @@ def list_corpora(
 
 
 @router.get(
-    "/{corpus_id}", operation_id="get_corpus", summary="Show a corpus", responses=problems(NotFoundError)
+    "/{corpus_id}",
+    operation_id="get_corpus",
+    summary="Show a corpus",
+    responses=problems(NotFoundError, GoneError),
 )
 def get_corpus(corpus_id: CorpusId, backend: BackendDep, owner: OwnerDep) -> Corpus:
     """Counts, lengths, and what was dropped."""
@@ -108,7 +112,7 @@ def get_corpus(corpus_id: CorpusId, backend: BackendDep, owner: OwnerDep) -> Cor
     operation_id="preview_corpus",
     summary="Show the first texts",
     response_model_exclude_none=True,
-    responses=problems(NotFoundError),
+    responses=problems(NotFoundError, GoneError),
 )
 def preview_corpus(
     corpus_id: CorpusId,

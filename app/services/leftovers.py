@@ -1,0 +1,128 @@
+"""What nobody needs any more, found and not touched: files that crashes left, and what has had its time.
+
+A file is looked at before the rows that could name it. Files come before their row, and a row never goes
+before its files are of no use: so what has no row now will not get one, unless it is still being made, and
+then it is young, or its attempt holds its job.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from app.domain.identifiers import Prefix, student_of
+from app.persistence import corpora, idempotency, leftovers
+from app.persistence.leftovers import JobState
+from app.persistence.tables import Corpus, Model
+from app.services.backend import Backend
+
+DAY_SECONDS = 86_400
+KEYS = "idempotency keys"
+"""How the old ones are named, all together."""
+
+
+class Reason(StrEnum):
+    """Why something is of no use."""
+
+    UNFINISHED = "left unfinished"
+    """A staging folder whose process died in it."""
+    NO_ROW = "no row names it"
+    """Stored by a process that died before its commit."""
+    DEAD_ATTEMPT = "of an attempt that published nothing"
+    JOB_ENDED = "working files of a job that has ended"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """One thing to remove."""
+
+    reason: Reason
+    name: str
+    """A key of the store, the id of an object, or `KEYS`."""
+    size_bytes: int = 0
+
+
+def find_all(backend: Backend) -> Iterator[Leftover]:
+    """Everything that may be removed now, one after the other.
+
+    A database without a single object is rather the wrong one than that of this store: then the store's
+    files are left alone.
+    """
+    yield from _unfinished(backend)
+    with backend.database.read() as session:
+        is_known = leftovers.knows_anything(session)
+    if is_known:
+        yield from _without_row(backend, "corpora", Corpus)
+        yield from _without_row(backend, "models", Model)
+        yield from _students(backend)
+        yield from _working_files(backend)
+    yield from _expired(backend)
+
+
+def _unfinished(backend: Backend) -> Iterator[Leftover]:
+    for key in backend.store.unfinished():
+        measure = backend.store.measure(key)
+        if measure.age_seconds >= backend.settings.sweep_age_seconds:
+            yield Leftover(Reason.UNFINISHED, key, measure.size_bytes)
+
+
+def _without_row(backend: Backend, folder: str, table: type[Corpus | Model]) -> Iterator[Leftover]:
+    for key in backend.store.children(folder):
+        measure = backend.store.measure(key)
+        if measure.age_seconds < backend.settings.sweep_age_seconds:
+            continue
+        with backend.database.read() as session:
+            named = leftovers.has_row(session, table, _name(key).removesuffix(".parquet"))
+        if not named:
+            yield Leftover(Reason.NO_ROW, key, measure.size_bytes)
+
+
+def _students(backend: Backend) -> Iterator[Leftover]:
+    for folder in backend.store.children("students"):
+        attempts = list(backend.store.children(folder))
+        job_id = f"{Prefix.AMALGAMATION}-{_name(folder).removeprefix(f'{Prefix.STUDENT}-')}"
+        job = _state(backend, job_id)  # before the student: what is published in between must be seen
+        with backend.database.read() as session:
+            published = leftovers.published_prefix(session, student_of(job_id))
+        if published is None and (job is None or not job.is_live):
+            yield _of(backend, Reason.DEAD_ATTEMPT, folder)
+            continue
+        for attempt in attempts:
+            if attempt != published and not _may_publish(job, attempt):
+                yield _of(backend, Reason.DEAD_ATTEMPT, attempt)
+
+
+def _may_publish(job: JobState | None, key: str) -> bool:
+    return job is not None and job.is_live and _name(key) == f"attempt-{job.attempt}"
+
+
+def _working_files(backend: Backend) -> Iterator[Leftover]:
+    """A job that has not ended goes on from the checkpoints of its lost attempts."""
+    for folder in backend.store.children("jobs"):
+        job = _state(backend, _name(folder))
+        if job is None or job.is_over:
+            yield _of(backend, Reason.JOB_ENDED, folder)
+
+
+def _expired(backend: Backend) -> Iterator[Leftover]:
+    with backend.database.read() as session:
+        late = [row for row in leftovers.expired_corpora(session) if corpora.has_expired(session, row)]
+        keys = idempotency.count_expired(session)
+    for row in late:
+        yield Leftover(Reason.EXPIRED, row.id, row.size_bytes)
+    if keys:
+        yield Leftover(Reason.EXPIRED, KEYS)
+
+
+def _state(backend: Backend, job_id: str) -> JobState | None:
+    kept = backend.settings.checkpoint_retention_days * DAY_SECONDS
+    with backend.database.read() as session:
+        return leftovers.job_state(session, job_id, kept)
+
+
+def _of(backend: Backend, reason: Reason, key: str) -> Leftover:
+    return Leftover(reason, key, backend.store.measure(key).size_bytes)
+
+
+def _name(key: str) -> str:
+    return key.rpartition("/")[2]

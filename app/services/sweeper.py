@@ -1,0 +1,60 @@
+"""Removes what nobody needs any more. Any number of sweepers may be at work, and any of them may die."""
+
+import logging
+from collections.abc import Iterator
+
+from app.persistence import corpora, idempotency, owned
+from app.persistence.tables import Corpus
+from app.services.backend import Backend
+from app.services.leftovers import KEYS, Leftover, Reason, find_all
+from app.storage import StoreError
+
+log = logging.getLogger(__name__)
+
+
+def sweep(backend: Backend) -> Iterator[Leftover]:
+    """Remove one thing after the other, and tell each; who stops asking stops the sweep.
+
+    Raises:
+        StoreError: At the end, when something could not be removed; it is there for the next sweep.
+    """
+    trouble: StoreError | None = None
+    for leftover in find_all(backend):
+        try:
+            is_removed = _remove(backend, leftover)
+        except StoreError as error:  # one file that cannot be removed keeps no other
+            trouble = error
+            continue
+        if is_removed:
+            log.info("swept %s: %s", leftover.name, leftover.reason)
+            yield leftover
+    if trouble is not None:
+        raise trouble
+
+
+def _remove(backend: Backend, leftover: Leftover) -> bool:
+    """False when it is needed again, or another sweeper was quicker with its row."""
+    if leftover.name == KEYS:
+        with backend.database.write() as session:
+            idempotency.remove_expired(session)
+        return True
+    if leftover.reason == Reason.EXPIRED:
+        return _remove_corpus(backend, leftover.name)
+    if leftover.reason == Reason.UNFINISHED:
+        backend.store.discard(leftover.name)
+    else:
+        backend.store.delete(leftover.name)
+    return True
+
+
+def _remove_corpus(backend: Backend, corpus_id: str) -> bool:
+    """The row goes first: a crash in between leaves a file without a row, which a later sweep removes."""
+    with backend.database.write() as session:
+        # Locked before it is asked whether a job needs it; who creates a job holds it likewise.
+        corpus = owned.find(session, Corpus, corpus_id, owner=None, lock=True)
+        if corpus is None or not corpora.has_expired(session, corpus):
+            return False
+        session.delete(corpus)
+        key = corpus.storage_key
+    backend.store.delete(key)
+    return True
