@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from app.api.error_handlers import install_error_handlers
 from app.api.middleware import BodyLimit, RequestContext
 from app.api.openapi import describe
-from app.api.routes import amalgamations, corpora, health, job_events, models, plans, students
+from app.api.routes import amalgamations, corpora, health, hub, job_events, models, plans, students
 from app.processes import told_to_stop
 from app.services.backend import Backend
 from app.services.caretaker import caretaking
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes, own_limits=OWN_LIMITS)
     app.add_middleware(RequestContext)  # added last: outermost
     install_error_handlers(app)
-    for room in (corpora, models, plans, amalgamations, job_events, students, health):
+    for room in (corpora, models, plans, amalgamations, job_events, students, hub, health):
         app.include_router(room.router)
     describe(app)
     return app

@@ -14,6 +14,14 @@ from app.domain.errors import Fault, MukaError
 MEDIA_TYPE = "application/problem+json"
 MAX_FAULTS = 1000
 """A body of 4 MB can hold more mistakes than anybody reads; `detail` has their number."""
+HUB_PATH = "/hub/"
+_HUB_CODES = {
+    "repo_not_found": "RepoNotFound",
+    "revision_not_found": "RevisionNotFound",
+    "entry_not_found": "EntryNotFound",
+}
+_HUB_MESSAGES = {"unauthorized": "Invalid credentials in Authorization header"}
+"""By this very message clients tell a wrong key from a model that is not there."""
 SCHEMA_REF = "#/components/schemas/Problem"
 
 
@@ -51,6 +59,8 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Render one. ASCII only, so that no text that a client sent can break the answer."""
+    if scope.get("path", "").startswith(HUB_PATH):
+        return _in_the_hubs_form(status, code, detail, dict(headers or {}))
     problem = Problem(
         type=f"urn:muka:problem:{code}",
         title=title or HTTPStatus(status).phrase,
@@ -63,6 +73,16 @@ def problem_response(
     )
     content = json.dumps(problem.model_dump(mode="python"))
     return Response(content, status, headers=dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def _in_the_hubs_form(status: int, code: str, detail: str, headers: dict[str, str]) -> Response:
+    """As `huggingface_hub` reads errors: the kind and the message are headers."""
+    message = _HUB_MESSAGES.get(code, detail).replace("…", "...").replace("\n", " ")
+    message = message.encode("ascii", "replace").decode()
+    headers["X-Error-Message"] = message
+    if code in _HUB_CODES:
+        headers["X-Error-Code"] = _HUB_CODES[code]
+    return Response(json.dumps({"error": message}), status, headers=headers, media_type="application/json")
 
 
 def request_id(scope: Scope) -> str:
