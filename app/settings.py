@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     """A job that loses its worker this often has failed as `worker_lost`."""
     checkpoint_seconds: float = Field(60, ge=0)
     """How often the training writes a checkpoint."""
+    stall_seconds: float = Field(1800, gt=0)
+    """A job that makes no progress for this long has timed out. A download counts when it is complete."""
     threads: int | None = Field(None, ge=1)
     """Cores that one run may use; empty: all that the process may run on."""
     stop_seconds: float = Field(30, ge=0)

@@ -21,8 +21,12 @@ from worker.assignment import Assignment
 from worker.child import LOST
 from worker.lease import Lease, LeaseLostError, StopReason
 from worker.muka.errors import StoppedError
+from worker.stall import watched
 
 log = logging.getLogger("worker")
+
+FROZEN_GRACE_SECONDS = 60
+"""How much longer than its lease a process in which no Python runs at all is left alone."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,9 +45,16 @@ def main(arguments: Sequence[str]) -> int:
         heartbeat_seconds=settings.heartbeat_seconds,
     )
     signal.signal(signal.SIGTERM, lambda *_: lease.stop(StopReason.WARM_STOP))
+    store = open_store(settings.resolved_store_dir())
+    watch = watched(
+        lease,
+        lambda: outcome.stalled(lease, store, settings.stall_seconds),
+        stall_seconds=settings.stall_seconds,
+        frozen_seconds=settings.lease_seconds + FROZEN_GRACE_SECONDS,
+    )
     try:
-        with lease.kept():
-            return carry_out(settings, database, open_store(settings.resolved_store_dir()), lease)
+        with lease.kept(), watch:
+            return carry_out(settings, database, store, lease)
     finally:
         database.close()
 

@@ -105,6 +105,8 @@ class Lease:
         """`time.monotonic()` at which the job has run too long."""
         self.fresh_columns: Callable[[], dict[str, Any]] = dict
         """Asked in the heartbeat's thread: columns that changed since it was asked last (progress)."""
+        self.moved_at = time.monotonic()
+        """When the attempt last showed progress, or told an event."""
         self._database = database
         self._lease_seconds = lease_seconds
         self._heartbeat_seconds = heartbeat_seconds
@@ -149,6 +151,7 @@ class Lease:
 
     def tell(self, kind: str, message: str, data: dict[str, Any] | None = None, **columns: Any) -> None:
         """Append an event, and set columns with it. Raises `LeaseLostError`."""
+        self.moved_at = time.monotonic()
 
         def change(session: Session) -> bool:
             if columns and self._set(session, columns) is None:
@@ -219,6 +222,8 @@ class Lease:
             self.stop(StopReason.TIMEOUT)
         columns = self.fresh_columns()
         looked = time.monotonic()
+        if columns:
+            self.moved_at = looked
         if columns or looked - self._renewed >= self._heartbeat_seconds:
             with self._database.write() as session:
                 status = self._set(session, columns)

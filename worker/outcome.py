@@ -1,5 +1,7 @@
 """How an attempt that did not succeed leaves its job: one fenced change each."""
 
+from dataclasses import replace
+
 from sqlalchemy.orm import Session
 
 from app.domain.failure import failure
@@ -14,6 +16,14 @@ _TIMEOUT = Failure(
     FailureCode.TIMEOUT,
     "the job ran longer than its max_runtime_seconds",
     "Create it again with a larger max_runtime_seconds: the teachers' outputs so far are kept and reused.",
+)
+
+
+_STALLED = Failure(
+    FailureCode.TIMEOUT,
+    "the job made no progress for {seconds:g} s",
+    "Create it again: the teachers' outputs so far are kept and reused. The worker's log tells where it "
+    "stood still; MUKA_STALL_SECONDS sets the limit.",
 )
 
 
@@ -33,6 +43,14 @@ def stopped(lease: Lease, store: ArtifactStore) -> None:
         lease.write(lambda session: give_back(session, lease.job_id, lease.attempt))
     else:
         raise LeaseLostError(f"attempt {lease.attempt} does not hold {lease.job_id} any more")
+
+
+def stalled(lease: Lease, store: ArtifactStore, seconds: float) -> None:
+    """The attempt stands still: what it was asked to do before, else a failure. Raises `LeaseLostError`."""
+    if lease.stop_reason is not None:
+        stopped(lease, store)
+    else:
+        _fail(lease, replace(_STALLED, message=_STALLED.message.format(seconds=seconds)))
 
 
 def _fail(lease: Lease, told: Failure) -> None:
