@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,10 +23,17 @@ _FEWEST_PASSES = 2
 _STANDARD_ERRORS = 2.0
 
 
-class _Samples:
+class DrawsPasses(Protocol):
+    """What a `ShardSampler` does."""
+
+    def dropout_pass(self, k: int, rows: Rows) -> Tensor:
+        """softmax(z^(k)) of the texts `rows`: [len(rows), C] float32."""
+
+
+class Samples:
     """Running sums over one teacher's dropout passes of n texts, each sampled as often as it needed."""
 
-    def __init__(self, sampler: ShardSampler, answer: Answer, *, sampled: bool) -> None:
+    def __init__(self, sampler: DrawsPasses, answer: Answer, *, sampled: bool) -> None:
         self._sampler = sampler
         self._sampled = sampled
         self._answer, logits = answer, answer.logits
@@ -118,12 +126,13 @@ def score_shard_adaptively(
             should_stop=should_stop,
         )
         plain = answer or sampler.deterministic(features=features)
-        samples.append(_Samples(sampler, plain, sampled=teacher.has_dropout and sampling.passes > 0))
-    _sample_until_decided(samples, space, len(texts), sampling)
+        samples.append(Samples(sampler, plain, sampled=teacher.has_dropout and sampling.passes > 0))
+    sample_until_decided(samples, space, len(texts), sampling)
     return [sample.outputs() for sample in samples]
 
 
-def _sample_until_decided(samples: Sequence[_Samples], space: LabelSpace, n: int, sampling: Sampling) -> None:
+def sample_until_decided(samples: Sequence[Samples], space: LabelSpace, n: int, sampling: Sampling) -> None:
+    """Take pass after pass of the n texts whose ranking is still open, of all teachers in turn."""
     undecided = np.arange(n)
     for k in range(sampling.passes):
         for sample in samples:
@@ -134,7 +143,7 @@ def _sample_until_decided(samples: Sequence[_Samples], space: LabelSpace, n: int
             return
 
 
-def _decided(samples: Sequence[_Samples], space: LabelSpace, sampling: Sampling) -> Tensor:
+def _decided(samples: Sequence[Samples], space: LabelSpace, sampling: Sampling) -> Tensor:
     """Whether the margin of each text is beyond doubt: bool [n]."""
     u = teacher_scores(Evidence(space, [sample.outputs() for sample in samples]), sampling.score)
     variances = torch.stack([sample.variance_of_score() for sample in samples], dim=-1)

@@ -40,7 +40,7 @@ class ChoosingMethod(Method):
         False, "Stop sampling a text once its ranking of teachers is decided; K is then the most passes."
     )
     adaptive_bound: float = parameter(
-        0.1,
+        0.02,
         "With `adaptive`: a margin above this plus two standard errors is decided.",
         minimum=0.0,
         maximum=1.0,
