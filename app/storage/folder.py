@@ -86,8 +86,7 @@ class FolderStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of all files under the prefix."""
-        folder = self._path(prefix)
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(_below(self._path(prefix))):
             if path.is_file():
                 yield path.relative_to(self.root).as_posix()
 
@@ -108,7 +107,7 @@ class FolderStore:
     def measure(self, key: str) -> Measure:
         """By the clock of this machine: on a network file system, give limits that no clock is wrong by."""
         path = self._unfinished(key) if key.startswith(f"{STAGING}/") else self._path(key)
-        found = [status for each in (path, *path.rglob("*")) if (status := _status(each)) is not None]
+        found = [status for each in (path, *_below(path)) if (status := _status(each)) is not None]
         # The time of a rename is in the inode's time only.
         changed = max((max(each.st_mtime, each.st_ctime) for each in found), default=time.time())
         size = sum(each.st_size for each in found if stat.S_ISREG(each.st_mode))
@@ -143,6 +142,13 @@ def _entries(folder: Path) -> list[Path]:
         return []
     except OSError as error:
         raise StoreError(f"the artifact store cannot be read: {error.strerror or error}") from error
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All files and folders under it, at any depth; `os.walk` passes over what is removed meanwhile."""
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield Path(parent, name)
 
 
 def _status(path: Path) -> os.stat_result | None:
