@@ -12,7 +12,7 @@ from demo import comparison, teachers
 from demo.support_inbox import TEAMS, Message, messages
 from demo.table import comparison_table
 
-METHOD = {"mc_samples": 8, "adaptive": True}
+METHOD = {"mc_samples": 8}
 TRAINING = {"epochs": 8, "learning_rate": 3e-4}
 
 
