@@ -1,6 +1,6 @@
 """Texts as flat token ids, and batches that waste little padding (section 9.1)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,16 +102,6 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def longest_first(lengths: NDArray[np.int64]) -> Rows:
     """Row numbers by falling length, equal lengths in their order: too little memory shows at once."""
     return np.argsort(-lengths, kind="stable")
-
-
-def token_batches(lengths: NDArray[np.int64], token_budget: int) -> Iterator[Rows]:
-    """Batches of rows, longest first, of at most `token_budget` tokens with padding, at least one text."""
-    order = longest_first(lengths)
-    start = 0
-    while start < len(order):
-        size = max(1, token_budget // int(lengths[order[start]]))
-        yield order[start : start + size]
-        start += size
 
 
 def epoch_batches(lengths: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int) -> list[Rows]:

@@ -3,12 +3,16 @@ import pytest
 import torch
 
 from tests.tiny_models import TEXTS, make_tokenizer
-from worker.muka.batching import epoch_batches, token_batches, tokenise
+from worker.muka.batching import Rows, epoch_batches, tokenise
 from worker.muka.errors import CorpusEmptyError, OutOfMemoryError_
 from worker.muka.memory import TokenBudget, in_token_batches, is_out_of_memory
 
 CPU = torch.device("cpu")
 LENGTHS = np.array([3, 9, 1, 4, 9, 2, 7])
+
+
+def token_batches(lengths: np.ndarray, tokens: int) -> list[Rows]:
+    return [rows for rows, _ in in_token_batches(lambda rows: None, lengths, TokenBudget(tokens))]
 
 
 class TestTokenise:
@@ -52,7 +56,7 @@ class TestTokenise:
 
 class TestTokenBatches:
     def test_the_longest_come_first_and_no_batch_exceeds_the_budget(self):
-        batches = list(token_batches(LENGTHS, 18))
+        batches = token_batches(LENGTHS, 18)
         assert batches[0].tolist() == [1, 4]
         assert all(LENGTHS[rows].max() * len(rows) <= 18 for rows in batches)
         assert sorted(np.concatenate(batches).tolist()) == list(range(7))
