@@ -1,6 +1,7 @@
 """Files over HTTP: `ETag`, `Range`, `If-Range`, `HEAD`, `Repr-Digest`; streamed, never gzipped."""
 
 import base64
+import re
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -65,10 +66,16 @@ def _headers(download: Download, etag: str) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Cache-Control": "no-cache",
         "Content-Type": _MEDIA_TYPES.get(PurePosixPath(download.filename).suffix, BINARY),
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(download.filename)}",
+        "Content-Disposition": _disposition(download.filename),
         "X-Content-Type-Options": "nosniff",
     }
     if download.sha256 is not None:
         digest = base64.b64encode(bytes.fromhex(download.sha256)).decode()
         headers["Repr-Digest"] = f"sha-256=:{digest}:"
     return headers
+
+
+def _disposition(filename: str) -> str:
+    """The name twice, as RFC 6266 advises: clients such as curl read the plain form only."""
+    plain = re.sub(r"[^\w. -]", "_", filename, flags=re.ASCII)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename)}"

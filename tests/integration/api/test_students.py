@@ -197,7 +197,7 @@ class TestArchive:
     def test_is_a_tar_of_all_files_under_the_students_name(self, api: TestClient, student: str) -> None:
         answer = api.get(f"/students/{student}/download")
         assert answer.headers["content-type"] == "application/x-tar"
-        assert f"{student}.tar" in answer.headers["content-disposition"]
+        assert f'filename="{student}.tar"' in answer.headers["content-disposition"]
         assert answer.headers["content-length"] == str(len(answer.content))
         with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
             unpacked = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}  # type: ignore[union-attr]
