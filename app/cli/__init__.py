@@ -5,11 +5,11 @@ import typer
 
 def application() -> typer.Typer:
     """All commands."""
-    from app.cli import client_commands  # noqa: PLC0415
-    from app.cli.migrate import migrate  # noqa: PLC0415
-    from app.cli.serve import serve  # noqa: PLC0415
-    from app.cli.sweep import sweep  # noqa: PLC0415
-    from app.cli.worker import worker  # noqa: PLC0415
+    from app.cli import client_commands
+    from app.cli.migrate import migrate
+    from app.cli.serve import serve
+    from app.cli.sweep import sweep
+    from app.cli.worker import worker
 
     muka = typer.Typer(
         name="muka",

@@ -16,9 +16,9 @@ def give_up(reason: str, status: int = 2) -> NoReturn:
 
 def usable_settings() -> "Settings":
     """The settings of this process; gives up when one of them makes no sense."""
-    from pydantic import ValidationError  # noqa: PLC0415
+    from pydantic import ValidationError
 
-    from app.settings import get_settings  # noqa: PLC0415
+    from app.settings import get_settings
 
     try:
         return get_settings()

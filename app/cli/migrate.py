@@ -7,9 +7,9 @@ from app.cli.messages import give_up, usable_settings
 
 def migrate() -> None:
     """Bring the database's schema up to date; safe to run at any time, and from several machines."""
-    from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+    from sqlalchemy.exc import OperationalError
 
-    from app.persistence import migrate as schema  # noqa: PLC0415
+    from app.persistence import migrate as schema
 
     url = usable_settings().resolved_database_url()
     try:

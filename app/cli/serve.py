@@ -43,7 +43,7 @@ def _settings(host: str | None, port: int | None) -> "Settings":
 
 
 def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
-    from app.cli.http_server import listening_socket, run_http_server, sigterm_is_ctrl_c  # noqa: PLC0415
+    from app.cli.http_server import listening_socket, run_http_server, sigterm_is_ctrl_c
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s serve %(levelname)s %(message)s")
     sigterm_is_ctrl_c()
@@ -58,9 +58,9 @@ def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
 
 
 def _bring_engine(settings: "Settings", with_worker: bool, stack: ExitStack) -> "Settings":
-    from app.embedded.broker import BrokerNotStartedError  # noqa: PLC0415
-    from app.embedded.data_lock import DataFolderInUseError, exclusive  # noqa: PLC0415
-    from app.embedded.supervisor import embedded_engine  # noqa: PLC0415
+    from app.embedded.broker import BrokerNotStartedError
+    from app.embedded.data_lock import DataFolderInUseError, exclusive
+    from app.embedded.supervisor import embedded_engine
 
     if with_worker and importlib.util.find_spec("torch") is None:
         give_up("the worker needs torch: pip install 'muka[worker]', or serve without one (--no-worker)")
@@ -74,9 +74,9 @@ def _bring_engine(settings: "Settings", with_worker: bool, stack: ExitStack) -> 
 
 def _require_schema(settings: "Settings") -> None:
     """SQLite is migrated here; a database that others use too only by `muka migrate`."""
-    from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+    from sqlalchemy.exc import OperationalError
 
-    from app.persistence import migrate  # noqa: PLC0415
+    from app.persistence import migrate
 
     url = settings.resolved_database_url()
     try:
@@ -93,7 +93,7 @@ def _require_schema(settings: "Settings") -> None:
 
 
 def _say(settings: "Settings", embedded: bool, with_worker: bool) -> None:
-    from sqlalchemy import make_url  # noqa: PLC0415
+    from sqlalchemy import make_url
 
     database = make_url(settings.resolved_database_url()).render_as_string()
     worker = "one, embedded" if embedded and with_worker else "start `muka worker` with the same settings"
@@ -106,7 +106,7 @@ def _say(settings: "Settings", embedded: bool, with_worker: bool) -> None:
 
 
 def _without_password(url: str | None) -> str:
-    from urllib.parse import urlsplit  # noqa: PLC0415
+    from urllib.parse import urlsplit
 
     parts = urlsplit(url or "")
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -14,13 +14,13 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove what nobody needs: files that crashes left, and what has expired. The service does so too."""
-    from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+    from sqlalchemy.exc import OperationalError
 
-    from app.persistence import migrate  # noqa: PLC0415
-    from app.services.backend import Backend  # noqa: PLC0415
-    from app.services.leftovers import find_all  # noqa: PLC0415
-    from app.services.sweeper import sweep as remove_all  # noqa: PLC0415
-    from app.storage import StoreError  # noqa: PLC0415
+    from app.persistence import migrate
+    from app.services.backend import Backend
+    from app.services.leftovers import find_all
+    from app.services.sweeper import sweep as remove_all
+    from app.storage import StoreError
 
     settings = usable_settings()
     backend = Backend.from_settings(settings)
