@@ -10,10 +10,10 @@ KEPT_SECONDS = 24 * 3600
 """After this long a key is as good as new."""
 
 
-def find(session: Session, owner: str, route: str, key: str) -> IdempotencyKey | None:
+def find(session: Session, api_key_id: str, route: str, key: str) -> IdempotencyKey | None:
     """The answer under this key, unless it is too old."""
     query = select(IdempotencyKey).where(
-        IdempotencyKey.owner == owner,
+        IdempotencyKey.api_key_id == api_key_id,
         IdempotencyKey.route == route,
         IdempotencyKey.key == key,
         IdempotencyKey.created_at > now(-KEPT_SECONDS),
@@ -25,7 +25,7 @@ def add(session: Session, row: IdempotencyKey) -> None:
     """Keep an answer; raises `IntegrityError` when another request under this key was quicker."""
     session.execute(
         delete(IdempotencyKey).where(
-            IdempotencyKey.owner == row.owner,
+            IdempotencyKey.api_key_id == row.api_key_id,
             IdempotencyKey.route == row.route,
             IdempotencyKey.key == row.key,
             IdempotencyKey.created_at <= now(-KEPT_SECONDS),

@@ -165,7 +165,8 @@ class IdempotencyKey(Base):
 
     __tablename__ = "idempotency_keys"
 
-    owner: Mapped[str] = mapped_column(String(100), primary_key=True)
+    api_key_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    """Whose request it was: no other key, not even of the same owner, gets its answer."""
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     route: Mapped[str] = mapped_column(String(100), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
@@ -174,3 +175,36 @@ class IdempotencyKey(Base):
     response: Mapped[dict[str, Any]]
     """The answer to the first request, replayed to the others."""
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class ApiKey(Base):
+    """Who may come in. The key itself is nowhere but with its holder."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (UniqueConstraint("digest"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(100))
+    """Whose objects it opens; several keys may have one owner."""
+    name: Mapped[str | None] = mapped_column(Text)
+    prefix: Mapped[str] = mapped_column(String(20))
+    """The first characters of the key, by which its holder recognises it."""
+    digest: Mapped[str] = mapped_column(String(64))
+    """sha256 of the key."""
+    scopes: Mapped[list[str]]
+    """Of `app.domain.access.Scope`."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    last_used_at: Mapped[datetime | None]
+    """To the minute."""
+    revoked_at: Mapped[datetime | None]
+    """From then on it opens nothing."""
+
+
+class ExpiredObject(Base):
+    """What stays of an object that was removed because its time was over: enough to answer 410."""
+
+    __tablename__ = "expired_objects"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(100))
+    expired_at: Mapped[datetime]

@@ -34,13 +34,13 @@ class Answer:
 class Once:
     """A request that asks to be carried out at most once: its key, and what it must equal."""
 
-    owner: str
+    api_key_id: str
     route: str
     key: str
     fingerprint: str
 
     @classmethod
-    def of(cls, owner: str, route: str, key: str, body: Any) -> "Once":
+    def of(cls, api_key_id: str, route: str, key: str, body: Any) -> "Once":
         """The key as the client sent it; equal JSON bodies have equal fingerprints.
 
         Raises:
@@ -51,7 +51,7 @@ class Once:
             fault = Fault("header Idempotency-Key", "idempotency_key_invalid", detail)
             raise InvalidRequestError(f"the header Idempotency-Key {detail}", faults=[fault])
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-        return cls(owner, route, key, hashlib.sha256(canonical.encode()).hexdigest())
+        return cls(api_key_id, route, key, hashlib.sha256(canonical.encode()).hexdigest())
 
     def earlier(self, database: Database) -> Answer | None:
         """The answer to an earlier request under this key.
@@ -60,7 +60,7 @@ class Once:
             InvalidRequestError: that request had another body.
         """
         with database.read() as session:
-            row = idempotency.find(session, self.owner, self.route, self.key)
+            row = idempotency.find(session, self.api_key_id, self.route, self.key)
         if row is None:
             return None
         if row.fingerprint != self.fingerprint:
@@ -72,7 +72,7 @@ class Once:
     def keep(self, session: Session, answer: Answer) -> None:
         """Store the answer, in the transaction that makes the object."""
         row = IdempotencyKey(
-            owner=self.owner,
+            api_key_id=self.api_key_id,
             route=self.route,
             key=self.key,
             fingerprint=self.fingerprint,

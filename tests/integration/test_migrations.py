@@ -64,3 +64,24 @@ def test_the_downgrade_leaves_no_table(empty_url: str) -> None:
     database = Database(empty_url)
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     database.close()
+
+
+def test_a_filled_database_of_0_1_keeps_its_rows(empty_url: str) -> None:
+    migrate.upgrade(empty_url, "0001")
+    database = Database(empty_url)
+    with database.engine.begin() as connection:
+        connection.execute(text(_OF_0_1.format(at="2026-11-01 10:00:00.000000")))
+    migrate.upgrade(empty_url)
+    with database.engine.connect() as connection:
+        kept = connection.execute(text("SELECT api_key_id, key, resource_id FROM idempotency_keys")).all()
+    assert [tuple(row) for row in kept] == [("default", "order-1", "amg-1")]
+    migrate.downgrade(empty_url, "0001")
+    with database.engine.connect() as connection:
+        assert connection.scalar(text("SELECT owner FROM idempotency_keys")) == "default"
+    database.close()
+
+
+_OF_0_1 = (
+    "INSERT INTO idempotency_keys (owner, key, route, fingerprint, resource_id, response, created_at) "
+    "VALUES ('default', 'order-1', 'POST /amalgamations', 'f', 'amg-1', '{{}}', '{at}')"
+)

@@ -275,7 +275,7 @@ class TestExpiry:
         with backend.database.write() as session:
             for key, hours in (("fresh", 23), ("old", 25)):
                 row = IdempotencyKey(
-                    owner=OWNER, key=key, route="/", fingerprint="0", resource_id="x", response={}
+                    api_key_id=OWNER, key=key, route="/", fingerprint="0", resource_id="x", response={}
                 )
                 row.created_at = now(-hours * 3600)  # type: ignore[assignment]
                 session.add(row)

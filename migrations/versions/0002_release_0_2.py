@@ -1,0 +1,67 @@
+"""Release 0.2: API keys with owners, and what stays of an expired object."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy import Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from app.persistence.time import UtcDateTime
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+Json = sa.JSON().with_variant(JSONB(), "postgresql")
+
+
+def _required(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Column[Any]:
+    return sa.Column(name, kind, nullable=False)
+
+
+def _optional(name: str, kind: sa.types.TypeEngine[Any]) -> sa.Column[Any]:
+    return sa.Column(name, kind, nullable=True)
+
+
+def _upgrade_keys() -> None:
+    op.create_table(
+        "api_keys",
+        _required("id", sa.String(40)),
+        _required("owner", sa.String(100)),
+        _optional("name", Text()),
+        _required("prefix", sa.String(20)),
+        _required("digest", sa.String(64)),
+        _required("scopes", Json),
+        _required("created_at", UtcDateTime()),
+        _optional("last_used_at", UtcDateTime()),
+        _optional("revoked_at", UtcDateTime()),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+        sa.UniqueConstraint("digest", name=op.f("uq_api_keys_digest")),
+    )
+    op.create_table(
+        "expired_objects",
+        _required("id", sa.String(40)),
+        _required("owner", sa.String(100)),
+        _required("expired_at", UtcDateTime()),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_expired_objects")),
+    )
+    # The one owner of 0.1, `default`, is also the id of the key in MUKA_API_KEY.
+    with op.batch_alter_table("idempotency_keys") as table:
+        table.alter_column("owner", new_column_name="api_key_id")
+
+
+def _downgrade_keys() -> None:
+    with op.batch_alter_table("idempotency_keys") as table:
+        table.alter_column("api_key_id", new_column_name="owner")
+    op.drop_table("expired_objects")
+    op.drop_table("api_keys")
+
+
+def upgrade() -> None:
+    _upgrade_keys()
+
+
+def downgrade() -> None:
+    _downgrade_keys()
