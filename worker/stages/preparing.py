@@ -1,0 +1,19 @@
+"""Files of all models, and the texts: what is missing shows before the long work begins."""
+
+from app.domain.recipe import ResolvedStudent, ResolvedTeacher
+from worker.corpus import read_texts
+from worker.stages.run import Run
+from worker.teachers import folder_of
+
+
+def prepare(run: Run) -> None:
+    """Fill the run's folders (the student's own last, if it has one) and texts."""
+    work = run.assignment
+    models: list[ResolvedTeacher | ResolvedStudent] = [*work.resolved.teachers]
+    if work.resolved.student.source is not None:
+        models.append(work.resolved.student)
+    for done, model in enumerate(models):
+        run.stop_if_asked()
+        run.folders.append(folder_of(model, work.store))
+        run.progress.advance(done + 1, len(models) + 1)
+    run.texts = read_texts(work.store, work.corpus)

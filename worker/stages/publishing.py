@@ -1,0 +1,35 @@
+"""The student's files and its row."""
+
+from worker import report
+from worker.muka import Student
+from worker.publishing import publish as publish_folder
+from worker.publishing import write_folder
+from worker.stages.evaluating import Findings
+from worker.stages.run import Run
+from worker.text_table import write_text_table
+
+
+def publish(run: Run, student: Student, findings: Findings) -> None:
+    """Write the folder, move it into the store and name it in the database."""
+    work = run.assignment
+    told = findings.report | report.of_times(findings.report, run.seconds)
+    story = {
+        "recipe": work.recipe.model_dump(mode="json"),
+        "resolved": work.resolved.model_dump(mode="json"),
+        "report": told,
+    }
+    with work.store.staging() as staged:
+        folder = staged / "student"
+        folder.mkdir()
+        write_text_table(folder, findings.choice, findings.predictions, student.labels)
+        files = write_folder(folder, student, card=report.for_card(work, told), story=story)
+        publish_folder(
+            work.database,
+            work.store,
+            work.lease,
+            folder=folder,
+            files=files,
+            student=student,
+            report=told,
+            progress=run.progress.finished(),
+        )

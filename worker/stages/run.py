@@ -1,0 +1,59 @@
+"""What every stage has in its hands."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from worker.assignment import Assignment
+from worker.muka import LabelSpace, Method, StoppedError, Training, get_method
+from worker.progress import Progress
+
+
+@dataclass
+class Run:
+    """What is known so far; each stage adds to it."""
+
+    assignment: Assignment
+    progress: Progress
+    device: torch.device
+    texts: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def method(self) -> Method:
+        """The recipe's, as the library has it."""
+        return get_method(**self.assignment.recipe.method.model_dump())
+
+    @property
+    def training(self) -> Training:
+        """The recipe's, as the library has it."""
+        return Training(**self.assignment.recipe.training.model_dump())
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The union of the teachers' labels."""
+        return LabelSpace.union([teacher.labels for teacher in self.assignment.resolved.teachers])
+
+    def should_stop(self) -> bool:
+        """Asked by the library before every step and batch."""
+        return self.assignment.lease.should_stop()
+
+    def stop_if_asked(self) -> None:
+        """Raises `StoppedError` when there is a reason to stop."""
+        if self.should_stop():
+            raise StoppedError
+
+    def counter(self, total: int) -> Callable[[float], None]:
+        """Adds up what the library says is done, and is where long passes without `should_stop` end."""
+        done = 0.0
+
+        def count(more: float) -> None:
+            nonlocal done
+            self.stop_if_asked()
+            done += more
+            self.progress.advance(done, total)
+
+        return count
