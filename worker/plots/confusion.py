@@ -1,0 +1,83 @@
+"""What the student takes for what."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+
+from worker.plots.canvas import blank, shortened
+
+Report = Mapping[str, Any]
+
+MOST_NAMED = 300
+"""More labels than this cannot be read however large the picture is: they get numbers."""
+_MOST_WRITTEN = 20
+"""Labels up to which every cell says its texts."""
+_RIGHT = LinearSegmentedColormap.from_list("right", ["#e8f1f8", "#0072b2", "#003a5c"])
+_WRONG = LinearSegmentedColormap.from_list("wrong", ["#fdeee0", "#e8742a", "#7a2e00"])
+
+
+def draw(report: Report) -> Figure:
+    """Rows are gold labels, columns the student's; cells are shares of their row."""
+    labels, texts = matrix(report["evaluation"])
+    shares = texts / np.maximum(texts.sum(1, keepdims=True), 1)
+    figure, axes = _sheet(labels)
+    right = np.eye(len(labels), dtype=bool)
+    for where, colours in ((right, _RIGHT), (~right, _WRONG)):
+        cells = np.ma.masked_where(~where | (texts == 0), shares)
+        # Errors are few: the root makes small shares visible.
+        axes.imshow(cells, cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="none")
+    _part_teachers(axes, report, labels)
+    if len(labels) <= _MOST_WRITTEN:
+        _write_texts(axes, texts, shares)
+    return figure
+
+
+def matrix(evaluation: Report) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.int64]]"]:
+    """The student's confusion: names, and texts [gold, predicted]."""
+    student = evaluation["student"]
+    labels = [metrics["label"] for metrics in student["per_label"]]
+    places = {label: i for i, label in enumerate(labels)}
+    texts = np.zeros((len(labels), len(labels)), dtype=np.int64)
+    for cell in student["confusion"]:
+        texts[places[cell["gold"]], places[cell["predicted"]]] = cell["texts"]
+    return labels, texts
+
+
+def _sheet(labels: Sequence[str]) -> tuple[Figure, Axes]:
+    """Large enough that every label can be read."""
+    count, longest = len(labels), min(28, max(map(len, labels)))
+    cell = 0.5 if count <= 12 else 0.3 if count <= 40 else 0.14
+    points = 9.0 if cell > 0.2 else 6.5
+    around = 1.2 + longest * points / 110 if count <= MOST_NAMED else 1.5
+    figure, axes = blank(count * cell + around, count * cell + around + 0.3)
+    names = [shortened(label) for label in labels] if count <= MOST_NAMED else None
+    step = 1 if names else max(1, count // 20)
+    ticks = range(0, count, step)
+    axes.set_xticks(ticks, names, rotation=90)
+    axes.set_yticks(ticks, names)
+    axes.tick_params(labelsize=points, length=0)
+    axes.grid(visible=False)
+    axes.spines[["top", "right"]].set_visible(True)
+    axes.set(title="Confusion matrix", xlabel="the student's label", ylabel="gold label")
+    return figure, axes
+
+
+def _part_teachers(axes: Axes, report: Report, labels: Sequence[str]) -> None:
+    """A line where the labels of the next teacher begin."""
+    known: set[str] = set()
+    for teacher in report["teachers"]:
+        known |= {label for label in teacher["labels"] if label is not None}
+        border = sum(label in known for label in labels) - 0.5
+        if border < len(labels) - 1:
+            axes.axhline(border, color="#8c8c8c", linewidth=0.8)
+            axes.axvline(border, color="#8c8c8c", linewidth=0.8)
+
+
+def _write_texts(axes: Axes, texts: "np.ndarray[Any, Any]", shares: "np.ndarray[Any, Any]") -> None:
+    for row, column in zip(*np.nonzero(texts), strict=True):
+        colour = "white" if shares[row, column] > 0.3 else "#222222"
+        axes.text(column, row, f"{texts[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)
