@@ -1,6 +1,7 @@
 """Object ids: a prefix and a UUIDv7 in lower-case hex, sortable by time of creation.
 
-`amg-0199…` is an amalgamation (a job), `cor-` a corpus, `mdl-` an uploaded model, `stu-` a student.
+`amg-0199…` is an amalgamation (a job), `cor-` a corpus, `mdl-` an uploaded model, `stu-` a student,
+`whk-` a webhook, `dlv-` what was sent to one.
 They are legal as Hugging Face Hub repository names, and a student has the hex of the job that made it.
 """
 
@@ -17,6 +18,9 @@ class Prefix(StrEnum):
     CORPUS = "cor"
     MODEL = "mdl"
     STUDENT = "stu"
+    KEY = "key"
+    WEBHOOK = "whk"
+    DELIVERY = "dlv"
     REQUEST = "req"
 
 

@@ -208,3 +208,49 @@ class ExpiredObject(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     owner: Mapped[str] = mapped_column(String(100))
     expired_at: Mapped[datetime]
+
+
+class Webhook(Owned, Base):
+    """Where an owner wants to be told what becomes of jobs."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (Index(None, "owner", "id"),)
+
+    url: Mapped[str] = mapped_column(Text)
+    description: Mapped[str | None] = mapped_column(Text)
+    events: Mapped[list[str]]
+    """Of `app.domain.webhook.WebhookEvent`."""
+    secret: Mapped[str] = mapped_column(Text)
+    """As it was shown: a receiver's key is symmetric, so a digest would not do."""
+    previous_secret: Mapped[str | None] = mapped_column(Text)
+    previous_secret_until: Mapped[datetime | None]
+    """Until then both secrets sign."""
+    disabled_at: Mapped[datetime | None]
+    """From then on nothing is sent but tests; empty: it is enabled."""
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+
+
+class WebhookDelivery(Base):
+    """One message to one webhook. The row is the outbox: inserted in the transaction of what it tells."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (Index(None, "webhook_id", "id"), Index(None, "status", "next_attempt_at"))
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    """The header `webhook-id`, the same in every attempt."""
+    webhook_id: Mapped[str] = mapped_column(ForeignKey("webhooks.id", ondelete="CASCADE"))
+    amalgamation_id: Mapped[str | None] = mapped_column(String(40))
+    """Not a foreign key: the log outlives the job's deletion."""
+    event: Mapped[str] = mapped_column(String(40))
+    body: Mapped[str] = mapped_column(Text)
+    """JSON, kept as text: every attempt sends the same bytes."""
+    status: Mapped[str] = mapped_column(String(20))
+    """Of `app.domain.webhook.DeliveryStatus`."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Number of claims; the fencing token of the process that sends."""
+    attempts: Mapped[list[dict[str, Any]]]
+    """What came of each: `{"at", "status_code", "error", "duration_seconds", "response"}`."""
+    next_attempt_at: Mapped[datetime | None]
+    """When it may be claimed; while it is being sent, when the claim runs out; empty: never again."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    finished_at: Mapped[datetime | None]

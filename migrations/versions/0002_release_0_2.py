@@ -59,9 +59,60 @@ def _downgrade_keys() -> None:
     op.drop_table("api_keys")
 
 
+def _upgrade_webhooks() -> None:
+    op.create_table(
+        "webhooks",
+        _required("id", sa.String(40)),
+        _required("owner", sa.String(100)),
+        _required("created_at", UtcDateTime()),
+        _optional("expires_at", UtcDateTime()),
+        _required("url", Text()),
+        _optional("description", Text()),
+        _required("events", Json),
+        _required("secret", Text()),
+        _optional("previous_secret", Text()),
+        _optional("previous_secret_until", UtcDateTime()),
+        _optional("disabled_at", UtcDateTime()),
+        _optional("disabled_reason", Text()),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhooks")),
+    )
+    op.create_index(op.f("ix_webhooks_owner_id"), "webhooks", ["owner", "id"])
+    op.create_table(
+        "webhook_deliveries",
+        _required("id", sa.String(40)),
+        _required("webhook_id", sa.String(40)),
+        _optional("amalgamation_id", sa.String(40)),
+        _required("event", sa.String(40)),
+        _required("body", Text()),
+        _required("status", sa.String(20)),
+        _required("attempt", sa.Integer()),
+        _required("attempts", Json),
+        _optional("next_attempt_at", UtcDateTime()),
+        _required("created_at", UtcDateTime()),
+        _optional("finished_at", UtcDateTime()),
+        sa.ForeignKeyConstraint(
+            ["webhook_id"],
+            ["webhooks.id"],
+            name=op.f("fk_webhook_deliveries_webhook_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_webhook_deliveries")),
+    )
+    for columns in (["webhook_id", "id"], ["status", "next_attempt_at"]):
+        name = f"ix_webhook_deliveries_{'_'.join(columns)}"
+        op.create_index(op.f(name), "webhook_deliveries", columns)
+
+
+def _downgrade_webhooks() -> None:
+    op.drop_table("webhook_deliveries")
+    op.drop_table("webhooks")
+
+
 def upgrade() -> None:
     _upgrade_keys()
+    _upgrade_webhooks()
 
 
 def downgrade() -> None:
+    _downgrade_webhooks()
     _downgrade_keys()
