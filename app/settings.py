@@ -4,14 +4,22 @@ The library `huggingface_hub` reads its own (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME
 """
 
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 1 << 30
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def _separated(value: Any) -> Any:
+    """A list as people write it into an environment variable: separated by commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 class Settings(BaseSettings):
@@ -66,6 +74,30 @@ class Settings(BaseSettings):
     """Touched every few seconds by a worker that listens to its queue, for health checks; empty: none."""
     die_with_parent: int | None = None
     """Pid of the process without which this one must not live; set by `muka serve` for its worker."""
+
+    # Predictions
+    prediction_timeout_seconds: float = Field(30, gt=0)
+    """How long `POST /students/{id}/predictions` waits for a prediction worker, its start included."""
+    max_waiting_predictions: int = Field(64, ge=1)
+    """Requests that may wait for a prediction worker; more are refused."""
+    prediction_models: int = Field(4, ge=1)
+    """Students that a prediction worker keeps loaded."""
+    prediction_model_bytes: int = Field(2 * GIB, ge=1)
+    """Of their files together; a single student may be larger."""
+    prediction_idle_seconds: float = Field(600, gt=0)
+    """The prediction worker of `muka serve` ends after this long without a request, and starts with the next."""
+
+    # Webhooks
+    webhook_allowed_networks: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_separated)
+    ] = ()
+    """Private networks to which webhooks may be sent all the same, also over plain http: `10.0.0.0/8,fd00::/8`."""
+    webhook_timeout_seconds: float = Field(15, gt=0, le=300)
+    """Of one attempt, from the name to the answer."""
+    webhook_retry_seconds: float = Field(28_800, ge=0)
+    """How long after its first attempt a delivery is tried again."""
+    webhook_log_retention_days: float = Field(30, gt=0)
+    """How long the deliveries of a webhook are listed."""
 
     # Limits
     max_corpus_bytes: int = Field(2 * GIB, ge=1)

@@ -3,7 +3,7 @@
 Two rules keep every job whole, whoever dies and whenever:
 
 * a status changes only through `change_status`, a compare-and-set on the status (and, for a worker, on
-  its attempt), which appends the transition and its event in the same transaction;
+  its attempt), which appends the transition, its event and what webhooks are told in the same transaction;
 * everything else that a worker writes goes through `write_fenced`, which carries `AND attempt = mine`.
   Nothing updated means that another attempt has the job: the caller stops at once.
 """
@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.domain.status import ALLOWED_TRANSITIONS, TERMINAL, Status
-from app.persistence import events
+from app.persistence import checkpoints, events, outbox
 from app.persistence.tables import Amalgamation
 from app.persistence.time import now
 
@@ -77,19 +77,6 @@ def uses_corpus(session: Session, corpus_id: str) -> bool:
     )
 
 
-def uses_object(session: Session, object_id: str) -> bool:
-    """True while a job that has not ended needs this model or student (looks at the stored recipe)."""
-    live = select(Amalgamation.resolved).where(Amalgamation.status.not_in(TERMINAL))
-    for resolved in session.scalars(live):
-        parts = [*resolved["teachers"], resolved["student"]]
-        if any(
-            part.get("object_id") == object_id or f"/{object_id}" in f"/{part.get('storage_prefix') or ''}/"
-            for part in parts
-        ):
-            return True
-    return False
-
-
 def _live_job_where(session: Session, condition: ColumnElement[bool]) -> bool:
     query = select(Amalgamation.id).where(Amalgamation.status.not_in(TERMINAL), condition).limit(1)
     return session.scalar(query) is not None
@@ -142,6 +129,8 @@ def change_status(
     if changed is None:
         return None
     job = session.get_one(Amalgamation, job_id, populate_existing=True)
+    if to == Status.CANCELLED and job.keep_best:
+        message = f"{message}; {checkpoints.keep_newest(session, job)}"
     _record(session, job, to, message, data)
     session.flush()
     return job
@@ -165,6 +154,7 @@ def _record(
         message=message,
         data={"status": status, "attempt": job.attempt} | (data or {}),
     )
+    outbox.announce(session, job, status)
 
 
 # --- What a worker does ----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Queries that corpora, models and students share: one object of an owner, and keyset pages of them."""
+"""Queries that corpora, models, students and webhooks share: one object of an owner, and keyset pages of them."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -7,9 +7,9 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from app.domain.identifiers import Prefix
-from app.persistence.tables import Corpus, Model, Student
+from app.persistence.tables import Corpus, Model, Student, Webhook
 
-Resource = TypeVar("Resource", Corpus, Model, Student)
+Resource = TypeVar("Resource", Corpus, Model, Student, Webhook)
 _TABLES: dict[str, type[Corpus | Model | Student]] = {
     Prefix.CORPUS: Corpus,
     Prefix.MODEL: Model,
