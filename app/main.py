@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
+from app.api.dependencies import caller
 from app.api.error_handlers import install_error_handlers
 from app.api.middleware import BodyLimit, RequestContext
 from app.api.openapi import describe
@@ -13,10 +14,13 @@ from app.api.routes import amalgamations, corpora, health, hub, job_events, mode
 from app.processes import told_to_stop
 from app.services.backend import Backend
 from app.services.caretaker import caretaking
+from app.services.keys import Keyring
 from app.services.live import LiveJobs
 from app.services.readiness import Readiness
 from app.settings import Settings, get_settings
 
+GUARDED = (corpora, models, plans, amalgamations, job_events, students, hub)
+"""Rooms that nobody enters without a key."""
 OWN_LIMITS = {"/corpora": "POST", "/models": "POST"}
 """Uploads: they stream to the store, under limits of their own."""
 
@@ -29,6 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         backend = Backend.from_settings(chosen)
         app.state.backend = backend
+        app.state.keyring = Keyring(backend.database, chosen)
         app.state.readiness = Readiness(backend)
         app.state.live = live = LiveJobs(backend)
         loop = asyncio.get_running_loop()
@@ -41,7 +46,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes, own_limits=OWN_LIMITS)
     app.add_middleware(RequestContext)  # added last: outermost
     install_error_handlers(app)
-    for room in (corpora, models, plans, amalgamations, job_events, students, hub, health):
-        app.include_router(room.router)
+    for room in GUARDED:
+        app.include_router(room.router, dependencies=[Depends(caller)])
+    app.include_router(health.router)
     describe(app)
     return app

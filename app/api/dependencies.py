@@ -1,19 +1,23 @@
 """What routes ask for, under names: `def get_corpus(backend: BackendDep, owner: OwnerDep)`."""
 
-import hmac
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from app.domain.errors import UnauthorizedError
+from app.api.scopes import needed_scope
+from app.domain.access import Caller
+from app.domain.errors import ForbiddenError
 from app.services.backend import Backend
+from app.services.keys import Keyring
 from app.services.live import LiveJobs
+from app.services.predictions import Predictions
 
-OWNER = "default"
-"""All objects belong to one owner until keys with owners come."""
-
-_bearer = HTTPBearer(auto_error=False, description="The key of the setting MUKA_API_KEY.")
+_bearer = HTTPBearer(
+    auto_error=False,
+    description="An API key: made by `muka keys create`, or that of the setting MUKA_API_KEY.",
+)
 
 
 async def _backend(request: Request) -> Backend:
@@ -33,16 +37,42 @@ async def _live(request: Request) -> LiveJobs:
 LiveDep = Annotated[LiveJobs, Depends(_live)]
 
 
-async def _owner(
-    backend: BackendDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> str:
-    expected = backend.settings.api_key
-    if expected is None:
-        return OWNER
-    given = credentials.credentials if credentials else ""
-    if not hmac.compare_digest(given.encode(), expected.get_secret_value().encode()):
-        raise UnauthorizedError("send the service's API key as the header `Authorization: Bearer <key>`")
-    return OWNER
+async def _predictions(request: Request) -> Predictions:
+    predictions: Predictions = request.app.state.predictions
+    return predictions
+
+
+PredictionsDep = Annotated[Predictions, Depends(_predictions)]
+
+
+async def caller(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
+    """Who sends the request, with a key that may do what the route does.
+
+    `app.main` puts it before every router but health: a route that asks for nobody is guarded all the same.
+
+    Raises:
+        UnauthorizedError: no key, or one that nobody has.
+        ForbiddenError: the key's scopes do not cover it.
+    """
+    keyring: Keyring = request.app.state.keyring
+    key = credentials.credentials if credentials else ""
+    found = keyring.remembered(key)
+    if found is None:
+        found = await run_in_threadpool(keyring.caller, key)
+    scope = needed_scope(request.scope["route"], request.method)
+    if not found.may(scope):
+        raise ForbiddenError(scope)
+    return found
+
+
+CallerDep = Annotated[Caller, Depends(caller)]
+
+
+async def _owner(caller: CallerDep) -> str:
+    return caller.owner
 
 
 OwnerDep = Annotated[str, Depends(_owner)]
+"""Whose objects there are for this request; every query is given it."""

@@ -15,11 +15,13 @@ from starlette.routing import Match
 from app.api.pointers import faults_of
 from app.api.problems import problem_response, request_id
 from app.domain.errors import (
+    ForbiddenError,
     InvalidRequestError,
     MukaError,
     NotReadyError,
     PayloadTooLargeError,
     RangeNotSatisfiableError,
+    TooSlowError,
 )
 from app.storage import StoreError
 
@@ -60,9 +62,11 @@ def _headers(error: MukaError) -> dict[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if isinstance(error, RangeNotSatisfiableError):
         return {"Content-Range": f"bytes */{error.size_bytes}"}
-    if isinstance(error, PayloadTooLargeError):
+    if isinstance(error, ForbiddenError):
+        return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{error.scope}"'}
+    if isinstance(error, PayloadTooLargeError | TooSlowError):
         return {"Connection": "close"}  # the rest of the body is not read
-    return RETRY_LATER if error.status in (502, 503) else {}
+    return RETRY_LATER if error.status in (429, 502, 503, 504) else {}
 
 
 def _validation(request: Request, error: RequestValidationError) -> Response:

@@ -7,7 +7,9 @@ from fastapi.openapi.utils import get_openapi
 
 from app.api.examples import SCHEMA_EXAMPLES
 from app.api.problems import Problem, problems
+from app.api.scopes import take_told
 from app.domain.errors import (
+    ForbiddenError,
     InvalidRequestError,
     MukaError,
     NotReadyError,
@@ -62,15 +64,17 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas.pop(name, None)
     for path in document["paths"].values():
         for method in _METHODS & path.keys():
-            _complete(path[method])
+            _complete(path[method], method)
     return document
 
 
-def _complete(operation: dict[str, Any]) -> None:
+def _complete(operation: dict[str, Any], method: str) -> None:
     responses = operation["responses"]
     common: list[type[MukaError]] = [NotReadyError, _InternalError]
-    if operation.get("security"):
-        common.append(UnauthorizedError)
+    scope = take_told(operation, method)
+    if "security" in operation:
+        operation["security"] = [{name: [scope.value] for name in each} for each in operation["security"]]
+        common += [UnauthorizedError, ForbiddenError]
     if operation.get("parameters") or "requestBody" in operation:
         common.append(InvalidRequestError)
     if "requestBody" in operation:

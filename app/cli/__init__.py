@@ -5,7 +5,7 @@ import typer
 
 def application() -> typer.Typer:
     """All commands."""
-    from app.cli import client_commands
+    from app.cli import client_commands, keys
     from app.cli.migrate import migrate
     from app.cli.serve import serve
     from app.cli.sweep import sweep
@@ -20,6 +20,7 @@ def application() -> typer.Typer:
     )
     for command in (serve, worker, migrate, sweep):
         muka.command()(command)
+    muka.add_typer(keys.commands)
     client_commands.register(muka)
     return muka
 

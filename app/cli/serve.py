@@ -3,11 +3,13 @@
 import importlib.util
 import logging
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.cli.messages import give_up, usable_settings
+from app.cli.schema import require_schema
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -24,10 +26,11 @@ def serve(
 ) -> None:
     """Run the service: with everything it needs, unless MUKA_BROKER_URL names a broker of its own."""
     settings = _settings(host, port)
-    if not settings.is_loopback and settings.api_key is None:
+    if not settings.is_loopback and not _somebody_has_a_key(settings):
         give_up(
             f"refusing to listen on {settings.host} without a key: anybody who reaches this machine "
-            "could use the service. Set MUKA_API_KEY to a long random value, or leave out --host"
+            "could use the service. Make one with `muka keys create --owner NAME`, or set MUKA_API_KEY to a "
+            "long random value, or leave out --host"
         )
     try:
         with ExitStack() as stack:
@@ -42,6 +45,28 @@ def _settings(host: str | None, port: int | None) -> "Settings":
     return settings.model_copy(update={name: value for name, value in chosen.items() if value is not None})
 
 
+def _somebody_has_a_key(settings: "Settings") -> bool:
+    """Looks into a database only where there is one: a refusal leaves nothing behind."""
+    from app.persistence.database import Database
+    from app.services import keys
+
+    url = settings.resolved_database_url()
+    if settings.api_key is None and url.startswith("sqlite") and not _file_of(url).exists():
+        return False
+    require_schema(settings)
+    database = Database(url)
+    try:
+        return keys.is_locked(database, settings)
+    finally:
+        database.close()
+
+
+def _file_of(url: str) -> Path:
+    from sqlalchemy import make_url
+
+    return Path(make_url(url).database or "")
+
+
 def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
     from app.cli.http_server import listening_socket, run_http_server, sigterm_is_ctrl_c
 
@@ -52,7 +77,7 @@ def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
     if embedded:
         settings = _bring_engine(settings, with_worker, stack)
     else:
-        _require_schema(settings)
+        require_schema(settings)
     _say(settings, embedded, with_worker)
     run_http_server(settings, listening)
 
@@ -66,30 +91,10 @@ def _bring_engine(settings: "Settings", with_worker: bool, stack: ExitStack) -> 
         give_up("the worker needs torch: pip install 'muka[worker]', or serve without one (--no-worker)")
     try:
         stack.enter_context(exclusive(settings.data_dir.resolve()))
-        _require_schema(settings)
+        require_schema(settings)
         return stack.enter_context(embedded_engine(settings, with_worker=with_worker))
     except (DataFolderInUseError, BrokerNotStartedError, FileNotFoundError) as error:
         give_up(str(error), status=1)
-
-
-def _require_schema(settings: "Settings") -> None:
-    """SQLite is migrated here; a database that others use too only by `muka migrate`."""
-    from sqlalchemy.exc import OperationalError
-
-    from app.persistence import migrate
-
-    url = settings.resolved_database_url()
-    try:
-        if url.startswith("sqlite"):
-            migrate.upgrade(url)
-        elif not (state := migrate.state(url)).is_current:
-            give_up(
-                f"the database's schema is {state.current or 'empty'}, this version needs {state.head}: "
-                "run `muka migrate`",
-                status=1,
-            )
-    except OperationalError as error:
-        give_up(f"the database does not answer: {error.orig}", status=1)
 
 
 def _say(settings: "Settings", embedded: bool, with_worker: bool) -> None:

@@ -5,14 +5,20 @@ MukaError
 │   ├── InvalidCorpusError   422  the uploaded texts cannot be read
 │   └── InvalidModelError    422  the uploaded archive is no usable classifier
 ├── UnauthorizedError        401
+├── ForbiddenError           403  the key's scopes do not cover it
 ├── NotFoundError            404
+├── TooSlowError             408  the body came to a standstill
 ├── ConflictError            409
 ├── GoneError                410  it has expired
 ├── PayloadTooLargeError     413
 ├── UnsupportedFormatError   415
 ├── RangeNotSatisfiableError 416
+├── TooManyRequestsError     429  a limit that time lifts
 ├── HubUnavailableError      502
-└── NotReadyError            503
+├── NotReadyError            503
+├── PredictionsBusyError     503  more wait than may wait
+├── PredictionFailedError    503  the student could not be asked
+└── PredictionTimeoutError   504  nobody has answered in time
 
 Every message says what is wrong and what to do next, and never holds a server path or a secret.
 `app.api.error_handlers` renders them as RFC 9457 problems; nothing else in muka knows HTTP statuses.
@@ -78,12 +84,35 @@ class UnauthorizedError(MukaError):
     title = "Unauthorized"
 
 
+class ForbiddenError(MukaError):
+    """The key is valid, but not for this."""
+
+    status = 403
+    code = "insufficient_scope"
+    title = "Forbidden"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"this key has not the scope `{scope}`: use another key, or ask who runs the service for one "
+            f"(`muka keys create --scope {scope}`)"
+        )
+        self.scope = scope
+
+
 class NotFoundError(MukaError):
     """No such object, or one that belongs to another owner."""
 
     status = 404
     code = "not_found"
     title = "Not found"
+
+
+class TooSlowError(MukaError):
+    """The body of an upload came to a standstill; nothing was stored."""
+
+    status = 408
+    code = "upload_too_slow"
+    title = "Request timeout"
 
 
 class ConflictError(MukaError):
@@ -130,6 +159,14 @@ class RangeNotSatisfiableError(MukaError):
         self.size_bytes = size_bytes
 
 
+class TooManyRequestsError(MukaError):
+    """A limit that time lifts; the message states it, and `Retry-After` when to try again."""
+
+    status = 429
+    code = "too_many_requests"
+    title = "Too many requests"
+
+
 class HubUnavailableError(MukaError):
     """The Hugging Face Hub does not answer; the request may work later."""
 
@@ -144,3 +181,27 @@ class NotReadyError(MukaError):
     status = 503
     code = "not_ready"
     title = "Not ready"
+
+
+class PredictionsBusyError(MukaError):
+    """More prediction requests wait than may wait; `Retry-After` says when to try again."""
+
+    status = 503
+    code = "predictions_busy"
+    title = "Predictions busy"
+
+
+class PredictionFailedError(MukaError):
+    """A prediction worker could not ask the student; its log has the details."""
+
+    status = 503
+    code = "prediction_failed"
+    title = "Prediction failed"
+
+
+class PredictionTimeoutError(MukaError):
+    """No prediction worker has answered in time, and none will: the request is withdrawn."""
+
+    status = 504
+    code = "prediction_timeout"
+    title = "Prediction timeout"

@@ -6,6 +6,7 @@ from app.api.dependencies import BackendDep, OwnerDep
 from app.api.problems import problems
 from app.api.recipe_body import RecipeBody
 from app.api.schemas_plan import Plan
+from app.api.scopes import FOR_READERS
 from app.domain.errors import HubUnavailableError, InvalidRequestError
 from app.services import plan as plans
 
@@ -17,6 +18,7 @@ router = APIRouter(prefix="/amalgamations", tags=["amalgamations"])
     operation_id="plan_amalgamation",
     summary="Try a job's body without submitting it",
     responses=problems(InvalidRequestError, HubUnavailableError),
+    openapi_extra=FOR_READERS,
 )
 def plan_amalgamation(body: RecipeBody, backend: BackendDep, owner: OwnerDep) -> Plan:
     """Labels, teachers, texts and estimates, and every problem for which the job would be refused.
