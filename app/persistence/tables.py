@@ -122,6 +122,8 @@ class Amalgamation(Owned, Base):
     report: Mapped[dict[str, Any] | None]
     """What the job found out, once it has succeeded."""
     student_id: Mapped[str | None] = mapped_column(String(40))
+    keep_best: Mapped[bool] = mapped_column(default=False)
+    """When it is cancelled, its newest checkpoint becomes its student."""
 
 
 class Event(Base):
@@ -138,6 +140,35 @@ class Event(Base):
     message: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(default=now())
+
+
+class Checkpoint(Base):
+    """A state of a training, complete as a model, published by this row: the revision `step-N`."""
+
+    __tablename__ = "checkpoints"
+
+    amalgamation_id: Mapped[str] = mapped_column(
+        ForeignKey("amalgamations.id", ondelete="CASCADE"), primary_key=True
+    )
+    step: Mapped[int] = mapped_column(primary_key=True)
+    total_steps: Mapped[int]
+    epoch: Mapped[float]
+    """Passes over the corpus so far."""
+    loss: Mapped[float]
+    """Mean of the present epoch's steps so far."""
+    attempt: Mapped[int]
+    """Which wrote it."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    storage_prefix: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    """Of the model's files, without the optimizer's state beside them."""
+    files: Mapped[list[dict[str, Any]]]
+    """The manifest: path, sha256 and size_bytes of every file."""
+    digest: Mapped[str] = mapped_column(String(64))
+    """sha256 over the manifest."""
+    architecture: Mapped[str] = mapped_column(String(200))
+    labels: Mapped[list[str]]
+    parameters: Mapped[int] = mapped_column(BigInteger)
 
 
 class Student(Owned, Base):
@@ -254,3 +285,41 @@ class WebhookDelivery(Base):
     """When it may be claimed; while it is being sent, when the claim runs out; empty: never again."""
     created_at: Mapped[datetime] = mapped_column(default=now())
     finished_at: Mapped[datetime | None]
+
+
+class StoredOutput(Base):
+    """A piece of what a teacher said about one shard of texts: a file of the store, content-addressed."""
+
+    __tablename__ = "stored_outputs"
+    __table_args__ = (Index(None, "last_used_at"),)
+
+    key: Mapped[str] = mapped_column(String(100), primary_key=True)
+    """Of the store. Files come and go only while their row is locked."""
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    precision: Mapped[str] = mapped_column(String(20))
+    """Of the matrix products: `float32` or `bfloat16`."""
+    software: Mapped[str] = mapped_column(Text)
+    """Kind of device and versions of what computed it: other ones compute other numbers."""
+    created_at: Mapped[datetime] = mapped_column(default=now())
+    last_used_at: Mapped[datetime] = mapped_column(default=now())
+    """When a job last asked for it: the longest unused ones are removed first."""
+
+
+class NeededOutput(Base):
+    """A piece that a job asked for, whether or not it is there yet; while the job lives it is not removed."""
+
+    __tablename__ = "needed_outputs"
+
+    amalgamation_id: Mapped[str] = mapped_column(
+        ForeignKey("amalgamations.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(String(100), primary_key=True, index=True)
+
+
+class Counter(Base):
+    """A number that only grows, kept for metrics: what processes counted that have ended since."""
+
+    __tablename__ = "counters"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger)

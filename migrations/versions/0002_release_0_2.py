@@ -108,11 +108,90 @@ def _downgrade_webhooks() -> None:
     op.drop_table("webhooks")
 
 
+def _upgrade_checkpoints() -> None:
+    op.create_table(
+        "checkpoints",
+        _required("amalgamation_id", sa.String(40)),
+        _required("step", sa.Integer()),
+        _required("total_steps", sa.Integer()),
+        _required("epoch", sa.Float()),
+        _required("loss", sa.Float()),
+        _required("attempt", sa.Integer()),
+        _required("created_at", UtcDateTime()),
+        _required("storage_prefix", Text()),
+        _required("size_bytes", sa.BigInteger()),
+        _required("files", Json),
+        _required("digest", sa.String(64)),
+        _required("architecture", sa.String(200)),
+        _required("labels", Json),
+        _required("parameters", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("amalgamation_id", "step", name=op.f("pk_checkpoints")),
+        sa.ForeignKeyConstraint(
+            ["amalgamation_id"],
+            ["amalgamations.id"],
+            name=op.f("fk_checkpoints_amalgamation_id"),
+            ondelete="CASCADE",
+        ),
+    )
+    # Not in batch mode: on SQLite that makes the table anew, and would take the events of all jobs with it.
+    op.add_column(
+        "amalgamations", sa.Column("keep_best", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
+
+
+def _downgrade_checkpoints() -> None:
+    op.drop_column("amalgamations", "keep_best")
+    op.drop_table("checkpoints")
+
+
+def _upgrade_stored_outputs() -> None:
+    op.create_table(
+        "stored_outputs",
+        _required("key", sa.String(100)),
+        _required("size_bytes", sa.BigInteger()),
+        _required("precision", sa.String(20)),
+        _required("software", Text()),
+        _required("created_at", UtcDateTime()),
+        _required("last_used_at", UtcDateTime()),
+        sa.PrimaryKeyConstraint("key", name=op.f("pk_stored_outputs")),
+    )
+    op.create_index(op.f("ix_stored_outputs_last_used_at"), "stored_outputs", ["last_used_at"])
+    op.create_table(
+        "needed_outputs",
+        _required("amalgamation_id", sa.String(40)),
+        _required("key", sa.String(100)),
+        sa.ForeignKeyConstraint(
+            ["amalgamation_id"],
+            ["amalgamations.id"],
+            name=op.f("fk_needed_outputs_amalgamation_id"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("amalgamation_id", "key", name=op.f("pk_needed_outputs")),
+    )
+    op.create_index(op.f("ix_needed_outputs_key"), "needed_outputs", ["key"])
+    op.create_table(
+        "counters",
+        _required("name", sa.String(100)),
+        _required("value", sa.BigInteger()),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_counters")),
+    )
+
+
+def _downgrade_stored_outputs() -> None:
+    op.drop_table("counters")
+    op.drop_table("needed_outputs")
+    op.drop_table("stored_outputs")
+
+
 def upgrade() -> None:
     _upgrade_keys()
     _upgrade_webhooks()
+    _upgrade_stored_outputs()
+    _upgrade_checkpoints()
 
 
 def downgrade() -> None:
+    _downgrade_checkpoints()
+    _downgrade_stored_outputs()
     _downgrade_webhooks()
     _downgrade_keys()
