@@ -21,7 +21,7 @@ class Status(StrEnum):
 
 
 TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
-"""A row in one of these never changes its status again."""
+"""Ended. Only a resume by its owner leaves `FAILED` and `CANCELLED`; nothing leaves `SUCCEEDED`."""
 
 ALLOWED_TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
@@ -31,10 +31,11 @@ ALLOWED_TRANSITIONS: dict[Status, frozenset[Status]] = {
     # A student that was published just before the cancel arrived is kept.
     Status.CANCELLING: frozenset({Status.CANCELLED, Status.FAILED, Status.SUCCEEDED}),
     Status.SUCCEEDED: frozenset(),
-    Status.FAILED: frozenset(),
-    Status.CANCELLED: frozenset(),
+    Status.FAILED: frozenset({Status.QUEUED}),
+    Status.CANCELLED: frozenset({Status.QUEUED}),
 }
-"""`RUNNING -> QUEUED`: its worker stopped warmly, or died and the job has attempts left."""
+"""`RUNNING -> QUEUED`: its worker stopped warmly, or died and the job has attempts left. From an end back to
+`QUEUED`: its owner resumed it, and nobody else can."""
 
 
 class Stage(StrEnum):

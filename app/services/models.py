@@ -15,7 +15,7 @@ from app.ingestion.model_files import INDEX
 from app.ingestion.model_folder import CheckedModel, check_model_folder
 from app.ingestion.names import display_name
 from app.ingestion.unpack import Unpacked, UnpackedFile, unpack
-from app.persistence import amalgamations, models, owned
+from app.persistence import checkpoints, models, owned
 from app.persistence.tables import Model
 from app.services import content
 from app.services.backend import Backend
@@ -81,7 +81,7 @@ def delete(backend: Backend, owner: str, model_id: str) -> None:
     """
     with backend.database.write() as session:
         model = _find(session, owner, model_id, lock=True)
-        if amalgamations.uses_object(session, model_id):
+        if checkpoints.uses_model(session, model_id, model.storage_prefix):
             raise ConflictError(
                 "a job that has not ended needs this model; wait for the job, or cancel it", code="in_use"
             )

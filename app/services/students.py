@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.errors import ConflictError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix
-from app.persistence import amalgamations, owned
+from app.persistence import checkpoints, owned
 from app.persistence.tables import Student
 from app.services.backend import Backend
 from app.services.downloads import Download, StoredFile
@@ -40,7 +40,7 @@ def delete(backend: Backend, owner: str, student_id: str) -> None:
     """
     with backend.database.write() as session:
         student = _find(session, owner, student_id, lock=True)
-        if amalgamations.uses_object(session, student_id):
+        if checkpoints.uses_model(session, student_id, student.storage_prefix):
             raise ConflictError(
                 "a job that has not ended needs this student; wait for the job, or cancel it", code="in_use"
             )
