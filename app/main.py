@@ -10,16 +10,27 @@ from app.api.dependencies import caller
 from app.api.error_handlers import install_error_handlers
 from app.api.middleware import BodyLimit, RequestContext
 from app.api.openapi import describe
-from app.api.routes import amalgamations, corpora, health, hub, job_events, models, plans, students
+from app.api.routes import (
+    amalgamations,
+    corpora,
+    health,
+    hub,
+    job_events,
+    models,
+    plans,
+    predictions,
+    students,
+)
 from app.processes import told_to_stop
 from app.services.backend import Backend
 from app.services.caretaker import caretaking
 from app.services.keys import Keyring
 from app.services.live import LiveJobs
+from app.services.predictions import Predictions
 from app.services.readiness import Readiness
 from app.settings import Settings, get_settings
 
-GUARDED = (corpora, models, plans, amalgamations, job_events, students, hub)
+GUARDED = (corpora, models, plans, amalgamations, job_events, students, predictions, hub)
 """Rooms that nobody enters without a key."""
 OWN_LIMITS = {"/corpora": "POST", "/models": "POST"}
 """Uploads: they stream to the store, under limits of their own."""
@@ -36,10 +47,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.keyring = Keyring(backend.database, chosen)
         app.state.readiness = Readiness(backend)
         app.state.live = live = LiveJobs(backend)
+        app.state.predictions = predicting = Predictions(backend)
         loop = asyncio.get_running_loop()
         with caretaking(backend), told_to_stop(lambda: loop.call_soon_threadsafe(live.end)):
             yield
         await live.close()
+        await predicting.close()
         backend.close()
 
     app = FastAPI(title="muka", version="0.1.0", lifespan=lifespan, separate_input_output_schemas=False)

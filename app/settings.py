@@ -85,7 +85,7 @@ class Settings(BaseSettings):
     prediction_model_bytes: int = Field(2 * GIB, ge=1)
     """Of their files together; a single student may be larger."""
     prediction_idle_seconds: float = Field(600, gt=0)
-    """The prediction worker of `muka serve` ends after this long without a request, and starts with the next."""
+    """The prediction worker of `muka serve` ends after this long without a request; the next one starts it."""
 
     # Webhooks
     webhook_allowed_networks: Annotated[

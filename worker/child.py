@@ -77,13 +77,16 @@ def thread_count(settings: Settings) -> int:
     return os.cpu_count() or 1
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def openmp_environment(settings: Settings) -> dict[str, str]:
     """OpenMP's threads must be counted before torch loads. Spinning ones steal cores from each other."""
-    inherited = dict(os.environ)
-    if settings.threads is not None or "OMP_NUM_THREADS" not in inherited:
-        inherited["OMP_NUM_THREADS"] = str(thread_count(settings))
-    inherited.setdefault("GOMP_SPINCOUNT", "0")
-    return inherited | {"MUKA_DIE_WITH_PARENT": str(os.getpid())}
+    counted = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "0")}
+    if settings.threads is not None or "OMP_NUM_THREADS" not in os.environ:
+        counted["OMP_NUM_THREADS"] = str(thread_count(settings))
+    return counted
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {**os.environ, **openmp_environment(settings), "MUKA_DIE_WITH_PARENT": str(os.getpid())}
 
 
 def _how(status: int) -> str:

@@ -96,10 +96,36 @@ STUDENT: dict[str, Any] = {
     "expires_at": None,
 }
 
+PREDICTION_REQUESTS: list[dict[str, Any]] = [
+    {"texts": ["where is my parcel?", "I was charged twice"], "top_k": 2},
+    {"texts": ["where is my parcel?"], "top_k": None},
+]
+
+PREDICTIONS: dict[str, Any] = {
+    "student_id": STUDENT["id"],
+    "digest": STUDENT["digest"],
+    "data": [
+        {
+            "label": "late",
+            "probability": 0.91,
+            "top": [{"label": "late", "probability": 0.91}, {"label": "lost", "probability": 0.07}],
+            "truncated": False,
+        },
+        {
+            "label": "refund",
+            "probability": 0.84,
+            "top": [{"label": "refund", "probability": 0.84}, {"label": "invoice", "probability": 0.13}],
+            "truncated": False,
+        },
+    ],
+}
+
 SCHEMA_EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "Recipe": [RECIPE, SMALLEST_RECIPE],
     "Amalgamation": [AMALGAMATION],
     "Event": [EVENT],
     "Student": [STUDENT],
+    "PredictionRequest": PREDICTION_REQUESTS,
+    "Predictions": [PREDICTIONS],
 }
 """By the name of the schema."""

@@ -3,6 +3,10 @@
 import importlib.util
 import os
 import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
 
 from app.cli.messages import give_up, usable_settings
 
@@ -14,13 +18,28 @@ CELERY = [
     # What nobody reads is not sent.
     *("--without-gossip", "--without-mingle"),
 ]
+PREDICTOR = ["-m", "worker.predictor"]
 
 
-def worker() -> None:
-    """Run jobs, one at a time, until SIGTERM; the database, broker and store are those of the settings."""
+class Queue(StrEnum):
+    """What a worker works on."""
+
+    AMALGAMATIONS = "amalgamations"
+    PREDICTIONS = "predictions"
+
+
+def worker(
+    queue: Annotated[
+        Queue, typer.Option(help="Jobs, or the texts of POST /students/{id}/predictions.")
+    ] = Queue.AMALGAMATIONS,
+) -> None:
+    """Work, one thing at a time, until SIGTERM; the database, broker and store are those of the settings."""
     settings = usable_settings()
     if importlib.util.find_spec("torch") is None:
         give_up("the worker needs torch: pip install 'muka[worker]'")
     if settings.broker_url is None:
-        give_up("set MUKA_BROKER_URL to the service's Redis (`muka serve` alone brings its own worker along)")
-    os.execv(sys.executable, [sys.executable, *CELERY])  # noqa: S606  (there is nothing for a shell to do)
+        give_up(
+            "set MUKA_BROKER_URL to the service's Redis (`muka serve` alone brings its own workers along)"
+        )
+    command = CELERY if queue == Queue.AMALGAMATIONS else PREDICTOR
+    os.execv(sys.executable, [sys.executable, *command])  # noqa: S606  (there is nothing for a shell to do)

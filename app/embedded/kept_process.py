@@ -1,4 +1,4 @@
-"""A child process that is started again, with back-off, whenever it dies."""
+"""A child process that is started again, with back-off, whenever it dies; or whenever it is needed."""
 
 import logging
 import subprocess
@@ -28,6 +28,7 @@ class KeptProcess:
         environment: Mapping[str, str] | None = None,
         stop_seconds: float,
         before_restart: Callable[[], None] = lambda: None,
+        until_needed: Callable[[threading.Event], None] | None = None,
     ) -> None:
         """
         Args:
@@ -36,12 +37,15 @@ class KeptProcess:
             environment: of the process; ours when empty.
             stop_seconds: from SIGTERM to SIGKILL.
             before_restart: called when the process died without being asked to.
+            until_needed: returns when the process is needed, or the event says that it never will be. A
+                process that has one may end by itself, with 0.
         """  # noqa: D205, D212  (a class is documented at the class)
         self._name = name
         self._command = list(command)
         self._environment = environment
         self._stop_seconds = stop_seconds
         self._before_restart = before_restart
+        self._until_needed = until_needed
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,6 +70,8 @@ class KeptProcess:
     def _run(self) -> None:
         pause = FIRST_PAUSE_SECONDS
         while True:
+            if self._until_needed is not None:
+                self._until_needed(self._stopping)
             with self._lock:
                 if self._stopping.is_set():
                     return
@@ -76,6 +82,8 @@ class KeptProcess:
             status = self._process.wait()
             if self._stopping.is_set():
                 return
+            if status == 0 and self._until_needed is not None:
+                continue
             if time.monotonic() - started > _GOOD_RUN_SECONDS:
                 pause = FIRST_PAUSE_SECONDS
             log.warning("the %s ended with %d and starts again in %.1f s", self._name, status, pause)

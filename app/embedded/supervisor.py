@@ -1,4 +1,4 @@
-"""Broker and worker of the embedded mode, as long as the block runs."""
+"""Broker and workers of the embedded mode, as long as the block runs."""
 
 import os
 import platform
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from app.embedded.broker import embedded_broker
 from app.embedded.kept_process import KeptProcess
+from app.embedded.predictor import predictor_on_demand
 from app.persistence import amalgamations
 from app.persistence.database import Database
 from app.settings import Settings
@@ -15,7 +16,7 @@ from app.settings import Settings
 
 @contextmanager
 def embedded_engine(settings: Settings, *, with_worker: bool = True) -> Iterator[Settings]:
-    """A broker, and one supervised worker on it: the settings that name them.
+    """A broker, a supervised worker on it, and a prediction worker when it is asked for: their settings.
 
     The caller holds the data folder (`app.embedded.data_lock`) and has migrated the database.
     """
@@ -24,7 +25,8 @@ def embedded_engine(settings: Settings, *, with_worker: bool = True) -> Iterator
         if not with_worker:
             yield named
             return
-        with supervised_worker(named):
+        environment = _environment(named, f"{platform.node()}:predictions")
+        with supervised_worker(named), predictor_on_demand(named, url, environment):
             yield named
 
 
