@@ -91,7 +91,7 @@ class Settings(BaseSettings):
     webhook_allowed_networks: Annotated[
         tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_separated)
     ] = ()
-    """Private networks to which webhooks may be sent all the same, also over plain http: `10.0.0.0/8,fd00::/8`."""
+    """Private networks to which webhooks may be sent, also over plain http: `10.0.0.0/8,fd00::/8`."""
     webhook_timeout_seconds: float = Field(15, gt=0, le=300)
     """Of one attempt, from the name to the answer."""
     webhook_retry_seconds: float = Field(28_800, ge=0)

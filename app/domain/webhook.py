@@ -1,4 +1,4 @@
-"""Webhooks as Standard Webhooks (https://www.standardwebhooks.com) has them: events, secrets, signatures, retries."""
+"""Webhooks as https://www.standardwebhooks.com has them: events, secrets, signatures, retries."""
 
 import base64
 import hashlib

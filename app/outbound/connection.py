@@ -1,8 +1,8 @@
 """Connections to public addresses only.
 
-A name is resolved once a connection; every address that it stands for is checked, and the connection goes to
-one that was checked, not to the name. So a name that resolves differently a moment later (DNS rebinding) leads
-nowhere else. TLS still asks for the name's certificate, and `Host` still has the name.
+A name is resolved once a connection; every address that it stands for is checked, and the connection goes
+to one that was checked, not to the name. So a name that resolves differently a moment later (DNS rebinding)
+leads nowhere else. TLS still asks for the name's certificate, and `Host` still has the name.
 """
 
 import socket

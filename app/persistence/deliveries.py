@@ -1,19 +1,22 @@
 """Queries over deliveries: the log that users read, and the queue that processes send from.
 
-A process claims a delivery for a while, by compare-and-set. If it dies, the claim runs out and another one sends
-it again, under the same id: at least once. Every claim has a number, so that a late process overwrites nothing.
+A process claims a delivery for a while, by compare-and-set. If it dies, the claim runs out and another one
+sends it again, under the same id: at least once. Every claim has a number, so that a late process overwrites
+nothing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.webhook import DeliveryStatus
 from app.persistence.tables import Webhook, WebhookDelivery
 from app.persistence.time import now
+
+_IS_DUE = (WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.next_attempt_at <= now())
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Outcome:
     """The first characters of the answer."""
 
 
+def is_any_due(session: Session) -> bool:
+    """A look that locks nothing."""
+    return session.scalar(select(WebhookDelivery.id).where(*_IS_DUE).limit(1)) is not None
+
+
 def claim(
     session: Session, *, limit: int, per_webhook: int, busy: Mapping[str, int], lease_seconds: float
 ) -> list[Claim]:
@@ -70,12 +78,6 @@ def claim(
         if taken is not None:
             claims.append(_claimed(session, taken))
     return claims
-
-
-_IS_DUE = (
-    WebhookDelivery.status == DeliveryStatus.PENDING,
-    WebhookDelivery.next_attempt_at <= now(),
-)
 
 
 def _due(session: Session, limit: int, per_webhook: int, busy: Mapping[str, int]) -> Sequence[str]:
@@ -144,5 +146,8 @@ def remove_old(session: Session, kept_seconds: float) -> None:
     session.execute(delete(WebhookDelivery).where(*_old(kept_seconds)))
 
 
-def _old(kept_seconds: float) -> Iterable[object]:
-    return (WebhookDelivery.status != DeliveryStatus.PENDING, WebhookDelivery.finished_at < now(-kept_seconds))
+def _old(kept_seconds: float) -> tuple[ColumnElement[bool], ...]:
+    return (
+        WebhookDelivery.status != DeliveryStatus.PENDING,
+        WebhookDelivery.finished_at < now(-kept_seconds),
+    )

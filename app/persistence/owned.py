@@ -1,4 +1,4 @@
-"""Queries that corpora, models, students and webhooks share: one object of an owner, and keyset pages of them."""
+"""Queries that the objects of owners share: one of them, and keyset pages."""
 
 from collections.abc import Sequence
 from typing import TypeVar
