@@ -1,6 +1,7 @@
 """The student, its teachers and their combinations on held-out texts with gold labels."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from worker.muka.evaluate import Evaluation
 from worker.muka.label_space import normalise
 
 _MOST_CELLS = 1000
-"""Cells of the confusion matrix that a report holds; the largest ones."""
+"""Cells of a confusion matrix that a report holds; the largest ones."""
 
 
 def evaluate_all(
@@ -22,7 +23,7 @@ def evaluate_all(
     student: Tensor,
     ensemble: Ensemble,
 ) -> dict[str, Any]:
-    """The figures of everyone who could have answered, and the student's in detail.
+    """The same figures of everyone who could have answered.
 
     Args:
         space: the union of labels.
@@ -33,17 +34,15 @@ def evaluate_all(
     """
     placed = [space.scatter(i, torch.softmax(outputs.logits, dim=-1)) for i, outputs in enumerate(answers)]
     combined = ensemble.supervise(Evidence(space, answers)).columns["q"]
-    measured = evaluate(student, gold.labels, space.labels)
     return {
         "texts": len(gold.texts),
-        "unknown_labels": list(measured.unknown_labels),
+        "unknown_labels": sorted({normalise(name) for name in gold.labels} - set(space.labels)),
         "student": _figures(student, gold, space),
         "teachers": [_figures(probabilities, gold, space) for probabilities in placed],
         # N models at inference: weighted by certainty; or whoever says anything with the largest probability.
         "ensemble": _figures(combined, gold, space) | {"method": ensemble.settings()},
         "naive_ensemble": _figures(torch.stack(placed).amax(0), gold, space),
         "right_teacher_chosen": _right_teacher(space, gold, answers, ensemble),
-        **_detail(measured),
     }
 
 
@@ -54,6 +53,7 @@ def _figures(probabilities: Tensor, gold: LabelledTexts, space: LabelSpace) -> d
         "macro_f1": measured.macro_f1,
         "calibration_error": calibration_error(probabilities, gold.labels, space.labels),
         "accuracy_by_teacher": _on_each_teacher(probabilities, gold, space),
+        **_detail(measured),
     }
 
 
@@ -83,17 +83,7 @@ def _right_teacher(
 def _detail(measured: Evaluation) -> dict[str, Any]:
     cells = sorted(measured.confusion.items(), key=lambda cell: (-cell[1], cell[0]))
     return {
-        "per_label": [
-            {
-                "label": metrics.label,
-                "support": metrics.support,
-                "predicted": metrics.predicted,
-                "precision": metrics.precision,
-                "recall": metrics.recall,
-                "f1": metrics.f1,
-            }
-            for metrics in measured.per_label
-        ],
+        "per_label": [asdict(metrics) for metrics in measured.per_label],
         "confusion": [
             {"gold": truth, "predicted": guess, "texts": texts}
             for (truth, guess), texts in cells[:_MOST_CELLS]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from app.storage import ArtifactStore
 from worker.lease import Lease, LeaseLostError
 from worker.muka import Student as TrainedStudent
 from worker.muka import write_model_card
+from worker.plots import FOLDER as PICTURES
 from worker.text_table import TEXT_TABLE
 
 MANIFEST = "MANIFEST.json"
-_STORY = frozenset({"README.md", "muka.json", TEXT_TABLE, MANIFEST})
+_STORY = ("README.md", "muka.json", TEXT_TABLE, MANIFEST, f"{PICTURES}/")
 """Files that tell how the student was made, with times; they do not change what it answers."""
 
 
@@ -29,16 +30,24 @@ def write_folder(
 ) -> list[dict[str, Any]]:
     """Weights, tokenizer, README.md, muka.json and MANIFEST.json; answers the manifest of the folder."""
     student.save(folder)
+    return describe(folder, card=card, story=story)
+
+
+def describe(
+    folder: Path, *, card: Mapping[str, Any], story: Mapping[str, Any], hidden: Collection[str] = ()
+) -> list[dict[str, Any]]:
+    """README.md, muka.json and MANIFEST.json of a model's folder; the manifest leaves the hidden files out."""
     write_model_card(folder, card)
     (folder / "muka.json").write_text(_json(story), encoding="utf-8")
-    files = [_entry(folder, path) for path in sorted(folder.rglob("*")) if path.is_file()]
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in hidden)
+    files = [_entry(folder, path) for path in paths]
     (folder / MANIFEST).write_text(_json({"files": files}), encoding="utf-8")
     return [*files, _entry(folder, folder / MANIFEST)]
 
 
 def content_digest(files: list[dict[str, Any]]) -> str:
     """sha256 over names and digests of the files that a loader reads: equal students have equal digests."""
-    told = [(entry["path"], entry["sha256"]) for entry in files if entry["path"] not in _STORY]
+    told = [(entry["path"], entry["sha256"]) for entry in files if not entry["path"].startswith(_STORY)]
     return hashlib.sha256(json.dumps(sorted(told)).encode()).hexdigest()
 
 
@@ -62,15 +71,7 @@ def publish(
     student_id = student_of(lease.job_id)
     prefix = f"students/{student_id}/attempt-{lease.attempt}"
     store.put_folder(prefix, folder)
-    row = {
-        "storage_prefix": prefix,
-        "size_bytes": sum(entry["size_bytes"] for entry in files),
-        "files": files,
-        "digest": content_digest(files),
-        "architecture": type(student.model).__name__,
-        "labels": list(student.labels),
-        "parameters": sum(parameter.numel() for parameter in student.model.parameters()),
-    }
+    row = columns_of(prefix, files, student)
     try:
         lease.write(lambda session: _insert(session, lease, student_id, row, columns))
     except LeaseLostError:
@@ -79,6 +80,19 @@ def publish(
             return
         store.delete(prefix)
         raise
+
+
+def columns_of(prefix: str, files: list[dict[str, Any]], student: TrainedStudent) -> dict[str, Any]:
+    """What the rows of a student and of a checkpoint tell of the folder behind the prefix."""
+    return {
+        "storage_prefix": prefix,
+        "size_bytes": sum(entry["size_bytes"] for entry in files),
+        "files": files,
+        "digest": content_digest(files),
+        "architecture": type(student.model).__name__,
+        "labels": list(student.labels),
+        "parameters": sum(parameter.numel() for parameter in student.model.parameters()),
+    }
 
 
 def _is_published(database: Database, student_id: str, prefix: str) -> bool:

@@ -9,8 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from app.domain.recipe import Recipe, Resolved, ResolvedStudent, ResolvedTeacher
+from app.persistence import events
 from worker.assignment import Assignment
 from worker.muka import DistilReport, Supervision, TeacherChoice, agreement, choice_statistics
+from worker.plots import Picture
 from worker.scores import Scores
 from worker.text_table import ORPHAN_BELOW, orphans
 
@@ -47,11 +50,12 @@ def of_training(
         "method": work.recipe.method.model_dump(),
         "training": asdict(trained),
         "choice": {"decides": supervision.choice is not None, **asdict(choice_statistics(choice))},
-        "orphans": {"texts": int(orphans(choice).sum()), "certainty_below": ORPHAN_BELOW},
+        "orphans": _orphans(choice, texts=len(texts)),
         "predicted_labels": _counts(predictions, work.resolved.labels),
         "versions": _versions(),
     }
     if "q" in supervision.columns:
+        told["taught_labels"] = _counts(supervision.columns["q"], work.resolved.labels)
         told["agreement"] = asdict(agreement(predictions, supervision.columns["q"], supervision.temperature))
     return told
 
@@ -75,8 +79,14 @@ def _teacher(work: Assignment, index: int, scores: Scores) -> dict[str, Any]:
     }
 
 
+def _orphans(choice: TeacherChoice, *, texts: int) -> dict[str, Any]:
+    """How many there are, and by which bound; `texts.parquet` says which."""
+    found = int(orphans(choice).sum())
+    return {"texts": found, "share": found / texts, "certainty_below": ORPHAN_BELOW}
+
+
 def _counts(predictions: Tensor, labels: Sequence[str]) -> dict[str, int]:
-    """How many texts of the corpus the student gives each label, also those that it never gives."""
+    """How many texts of the corpus have each label as their most probable one, none left out."""
     counts = torch.bincount(predictions.argmax(-1), minlength=len(labels))
     return dict(zip(labels, counts.tolist(), strict=True))
 
@@ -87,11 +97,13 @@ def of_times(told: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str,
     trained, texts = told["training"], told["corpus"]["texts"]
     steps = (trained["steps"] - trained["resumed_from"]) / trained["steps"]
     seen = steps * len(trained["epoch_losses"]) * texts
+    answered = texts + told.get("evaluation", {}).get("texts", 0)
     return {
         "seconds": dict(seconds),
         "throughput": {
             "scoring_passes_per_second": _rate(passes, seconds["scoring"]),
             "training_texts_per_second": _rate(seen, trained["seconds"]),
+            "evaluating_texts_per_second": _rate(answered, seconds["evaluating"]),
         },
     }
 
@@ -101,14 +113,54 @@ def _rate(amount: float, seconds: float) -> float | None:
     return round(amount / seconds, 1) if amount and seconds else None
 
 
-def for_card(work: Assignment, told: dict[str, Any]) -> dict[str, Any]:
+def story(work: Assignment, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What `muka.json` holds: everything that is known of the job, for machines."""
+    return {
+        "recipe": exact_recipe(work.recipe, work.resolved),
+        "resolved": work.resolved.model_dump(mode="json"),
+        "report": dict(told),
+    }
+
+
+def exact_recipe(recipe: Recipe, resolved: Resolved) -> dict[str, Any]:
+    """The recipe with what its names stood for: sent again, it repeats the job even if they have moved on.
+
+    Models of the Hub are pinned to their commits, and a data set is the corpus that was made of it.
+    """
+    exact = recipe.model_dump(mode="json")
+    exact["corpus"] = resolved.corpus_id
+    for spec, teacher in zip(exact["teachers"], resolved.teachers, strict=True):
+        spec["model"] = _pinned(teacher) or spec["model"]
+    exact["student"]["init_from"] = _pinned(resolved.student) or exact["student"]["init_from"]
+    return exact
+
+
+def _pinned(model: ResolvedTeacher | ResolvedStudent) -> str | None:
+    return f"{model.repo_id}@{model.commit}" if model.repo_id and model.commit else None
+
+
+def training_curve(work: Assignment) -> list[dict[str, Any]]:
+    """The points of the training, over all attempts."""
+    with work.database.read() as session:
+        return events.metric_points(session, work.lease.job_id)
+
+
+def for_card(work: Assignment, told: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:
     """The report with the recipe, as `worker.muka.model_card` wants it."""
     training = work.recipe.training.model_dump()
+    start, teachers = work.resolved.student, work.resolved.teachers
+    bases = dict.fromkeys([start.repo_id, *(teacher.repo_id for teacher in teachers)])
     return {
         **told,
         "name": work.name or "student",
-        "recipe": work.recipe.model_dump(mode="json"),
+        "recipe": exact_recipe(work.recipe, work.resolved),
         "training": {**training, **told["training"]},
+        "base_model": [repo_id for repo_id in bases if repo_id],
+        "evaluation_corpus": work.resolved.evaluation_corpus_id,
+        "pictures": [
+            {"title": each.title, "caption": each.caption, "png": each.png, "svg": each.svg}
+            for each in pictures
+        ],
     }
 
 

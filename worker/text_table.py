@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from torch import Tensor
 
 from worker.muka import TeacherChoice
 
 TEXT_TABLE = "texts.parquet"
 ORPHAN_BELOW = 0.5
-"""A text on which no teacher's certainty reaches this is an orphan: its label may be missing."""
+"""A text on which no teacher's certainty u reaches this is an orphan: its label may be missing."""
+_GROUP_ROWS = 16_384
+"""Of a row group, so that readers hold little."""
 
 
 def orphans(choice: TeacherChoice) -> Tensor:
@@ -19,32 +22,36 @@ def orphans(choice: TeacherChoice) -> Tensor:
     return choice.u.amax(-1) < ORPHAN_BELOW
 
 
-def write_text_table(folder: Path, choice: TeacherChoice, predictions: Tensor, labels: Sequence[str]) -> Path:
-    """Write `texts.parquet`; the texts themselves stay in the corpus.
+def write_text_table(
+    folder: Path, choice: TeacherChoice, entropy: Tensor, predictions: Tensor, labels: Sequence[str]
+) -> Path:
+    """Write `texts.parquet`; the texts themselves stay in the corpus, where the API reads them.
 
-    Columns: `row` (place in the corpus, from 0), `chosen_teacher`, `weights` and `certainty` (a number for
-    each teacher), `margin`, `label` and `probability` of the student, `orphan`.
+    Columns: `row` (place in the corpus, from 0), `chosen_teacher`, `weights`, `certainty` and `entropy`
+    (a number for each teacher), `margin`, `label` and `probability` of the student, `orphan`.
 
     Args:
         folder: where to.
         choice: for the n texts of the corpus.
+        entropy: of each teacher's answer in nats [n, N].
         predictions: the student's probabilities [n, |L|].
         labels: names of the classes.
     """
     probability, guess = predictions.max(-1)
     names = pa.DictionaryArray.from_arrays(pa.array(guess.int().numpy()), pa.array(labels, pa.string()))
     columns = {
-        "row": pa.array(range(len(predictions)), pa.int64()),
+        "row": pa.array(torch.arange(len(predictions)).numpy()),
         "chosen_teacher": pa.array(choice.w.argmax(-1).short().numpy()),
         "weights": _lists(choice.w),
         "certainty": _lists(choice.u),
+        "entropy": _lists(entropy),
         "margin": pa.array(choice.m.float().numpy()),
         "label": names,
         "probability": pa.array(probability.float().numpy()),
         "orphan": pa.array(orphans(choice).numpy()),
     }
     path = folder / TEXT_TABLE
-    pq.write_table(pa.table(columns), path, compression="zstd")
+    pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=_GROUP_ROWS)
     return path
 
 

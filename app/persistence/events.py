@@ -30,3 +30,17 @@ def after(session: Session, job_id: str, sequence: int, *, limit: int) -> Sequen
         .limit(limit)
     )
     return session.scalars(query).all()
+
+
+def metric_points(session: Session, job_id: str) -> list[dict[str, Any]]:
+    """The data of the training's metric events, one a step, in the order of the steps.
+
+    An attempt that goes on from a checkpoint tells steps again: its points take the place of the old ones.
+    """
+    query = select(Event.data).where(Event.amalgamation_id == job_id, Event.type == "metric")
+    points: list[dict[str, Any]] = []
+    for point in session.scalars(query.order_by(Event.sequence)):
+        while points and points[-1]["step"] >= point["step"]:
+            points.pop()
+        points.append(point)
+    return points

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,9 +127,14 @@ class TestSuccess:
         self._check_report(job.report, folder)
 
     def _check_manifest(self, folder: Path, files: list[dict[str, Any]]) -> None:
-        present = {path.name for path in folder.iterdir()}
+        present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         assert present == {entry["path"] for entry in files}
         assert {"config.json", "model.safetensors", "README.md", "muka.json", "MANIFEST.json"} <= present
+        pictures = {"loss", "teacher_shares", "uncertainty", "margin", "confusion"}
+        drawn = {f"plots/{name}.{kind}" for name in pictures for kind in ("svg", "png")}
+        assert drawn == {path for path in present if path.startswith("plots/")}
+        card = (folder / "README.md").read_text()
+        assert all(f"]({path})" in card for path in drawn)
         for entry in files:
             content = (folder / entry["path"]).read_bytes()
             assert hashlib.sha256(content).hexdigest() == entry["sha256"]
@@ -145,21 +151,23 @@ class TestSuccess:
             self._check_figures(evaluation[system])
         for figures in evaluation["teachers"]:
             self._check_figures(figures)
-        assert sum(cell["texts"] for cell in evaluation["confusion"]) == 9
         assert evaluation["ensemble"]["method"]["mc_samples"] == 2
         assert 0 <= evaluation["right_teacher_chosen"] <= 1
         assert set(report["seconds"]) == {"preparing", "scoring", "training", "evaluating"}
         assert all(rate > 0 for rate in report["throughput"].values())
         assert [teacher["mc_samples"] for teacher in report["teachers"]] == [2, 2]
         assert [teacher["passes_computed"] for teacher in report["teachers"]] == [3 * 24] * 2
-        assert sum(report["predicted_labels"].values()) == 24
-        assert set(report["predicted_labels"]) == {"travel", "money", "food", "other"}
+        for counts in (report["predicted_labels"], report["taught_labels"]):
+            assert sum(counts.values()) == 24
+            assert set(counts) == {"travel", "money", "food", "other"}
         assert report["choice"]["decides"]
         self._check_texts(report, folder)
 
     def _check_figures(self, figures: dict[str, Any]) -> None:
         values = [figures[key] for key in ("accuracy", "macro_f1", "calibration_error")]
         assert all(0 <= value <= 1 for value in [*values, *figures["accuracy_by_teacher"]])
+        assert sum(cell["texts"] for cell in figures["confusion"]) == 9
+        assert sum(label["support"] for label in figures["per_label"]) == 9
 
     def _check_texts(self, report: dict[str, Any], folder: Path) -> None:
         rows = pq.read_table(folder / "texts.parquet").to_pylist()
@@ -170,7 +178,11 @@ class TestSuccess:
             assert sum(row["weights"]) == pytest.approx(1, abs=1e-5)
             assert row["orphan"] == (max(row["certainty"]) < 0.5)
             assert row["margin"] == pytest.approx(abs(row["certainty"][0] - row["certainty"][1]), abs=1e-5)
-        assert report["orphans"]["texts"] == sum(row["orphan"] for row in rows)
+            assert all(0 <= nats <= math.log(3) for nats in row["entropy"])
+            u = [1 - nats / math.log(labels) for nats, labels in zip(row["entropy"], (2, 3), strict=True)]
+            assert row["certainty"] == pytest.approx(u, abs=1e-5)
+        orphans = sum(row["orphan"] for row in rows)
+        assert report["orphans"] == {"texts": orphans, "share": orphans / 24, "certainty_below": 0.5}
         labels = [row["label"] for row in rows]
         assert report["predicted_labels"] == {label: labels.count(label) for label in report["labels"]}
 

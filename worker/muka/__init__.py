@@ -29,7 +29,13 @@ if TYPE_CHECKING:
         TeacherNotFoundError,
         TeacherUnsafeFormatError,
     )
-    from worker.muka.evaluate import agreement, calibration_error, choice_statistics, evaluate
+    from worker.muka.evaluate import (
+        agreement,
+        calibration_error,
+        choice_statistics,
+        evaluate,
+        predictive_entropy,
+    )
     from worker.muka.fine_tune import fine_tune
     from worker.muka.label_space import LabelSpace, teacher_labels
     from worker.muka.methods import (
@@ -65,7 +71,7 @@ _HOMES = {
         "TeacherNotFoundError",
         "TeacherUnsafeFormatError",
     ),
-    "evaluate": ("agreement", "calibration_error", "choice_statistics", "evaluate"),
+    "evaluate": ("agreement", "calibration_error", "choice_statistics", "evaluate", "predictive_entropy"),
     "fine_tune": ("fine_tune",),
     "label_space": ("LabelSpace", "teacher_labels"),
     "methods": ("Evidence", "Method", "Muka", "Need", "Supervision", "TeacherChoice", "get_method"),
@@ -116,6 +122,7 @@ __all__ = [
     "fine_tune",
     "get_method",
     "model_card",
+    "predictive_entropy",
     "score_corpus",
     "score_shard",
     "score_shard_adaptively",

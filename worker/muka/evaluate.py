@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.muka.label_space import normalise
+from worker.muka.label_space import LabelSpace, normalise
 from worker.muka.losses import kl_to_golden
 from worker.muka.methods.interface import TeacherChoice
+from worker.muka.scoring import TeacherOutputs
+from worker.muka.uncertainty import entropy
 
 _CONFIDENCE_BINS = 15
 
@@ -134,6 +136,12 @@ def agreement(probabilities: Tensor, q: Tensor, temperature: float = 1.0) -> Agr
     return Agreement(same.float().mean().item(), kl_to_golden(log_p, q, temperature).mean().item())
 
 
+def predictive_entropy(space: LabelSpace, outputs: Sequence[TeacherOutputs]) -> Tensor:
+    """H(p̂_i) in nats of each teacher over its kept labels, for each text: [n, N]; 0 is certain."""
+    kept = (space.project(i, each.mc_probabilities) for i, each in enumerate(outputs))
+    return torch.stack([entropy(p_hat) for p_hat in kept], dim=-1)
+
+
 @dataclass(frozen=True)
 class ChoiceStatistics:
     """Whom the method believed, over the corpus.
@@ -144,6 +152,7 @@ class ChoiceStatistics:
         mean_score: For each teacher its mean u.
         score_histogram: For each teacher the texts in each of the equal bins of [0, 1] by u.
         margin_histogram: Texts in each of the equal bins of [0, 1] by m.
+        bin_edges: Of both: a bin holds its lower edge, the last one its upper edge too.
     """
 
     chosen_share: tuple[float, ...]
@@ -151,6 +160,7 @@ class ChoiceStatistics:
     mean_score: tuple[float, ...]
     score_histogram: tuple[tuple[int, ...], ...]
     margin_histogram: tuple[int, ...]
+    bin_edges: tuple[float, ...]
 
 
 def choice_statistics(choice: TeacherChoice, *, bins: int = 20) -> ChoiceStatistics:
@@ -163,6 +173,7 @@ def choice_statistics(choice: TeacherChoice, *, bins: int = 20) -> ChoiceStatist
         mean_score=tuple(choice.u.mean(0).tolist()),
         score_histogram=tuple(_histogram(choice.u[:, i], bins) for i in range(N)),
         margin_histogram=_histogram(choice.m, bins),
+        bin_edges=tuple(edge / bins for edge in range(bins + 1)),
     )
 
 

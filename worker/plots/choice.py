@@ -11,21 +11,21 @@ from worker.plots.canvas import BLUE, INK, ORANGE, TEACHERS, blank, shortened
 
 Report = Mapping[str, Any]
 
+_HINT_CHARACTERS = 30
+
 
 def draw_shares(report: Report) -> Figure:
     """A bar a teacher."""
     choice, names = report["choice"], _names(report)
-    figure, axes = blank(8, 1.6 + 0.4 * len(names))
+    figure, axes = blank(8, 1.6 + 0.48 * len(names))
     rows = range(len(names))
     axes.barh(rows, choice["chosen_share"], color=_colours(len(names)), height=0.7)
     axes.plot(choice["mean_weight"], rows, "o", color="white", markeredgecolor=INK, label="mean weight")
     for row, share in enumerate(choice["chosen_share"]):
-        end = max(share, choice["mean_weight"][row])
-        axes.annotate(f"{share:.1%}", (end, row), (8, 0), textcoords="offset points", va="center")
+        axes.text(1.01, row, f"{share:.1%}", va="center", transform=axes.get_yaxis_transform())
     _name_rows(axes, names)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    widest = max(*choice["chosen_share"], *choice["mean_weight"])
-    axes.set(title="Chosen teacher", xlabel="share of the corpus", xlim=(0, widest * 1.15))
+    axes.set(title="Chosen teacher", xlabel="share of the corpus", xlim=(0, None))
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     return figure
 
@@ -61,7 +61,16 @@ def draw_margin(report: Report) -> Figure:
 
 
 def _names(report: Report) -> list[str]:
-    return [f"{i}  {shortened(teacher['name'])}" for i, teacher in enumerate(report["teachers"])]
+    """Two lines a teacher: its name, and what it knows."""
+    return [
+        f"{shortened(teacher['name'].partition('@')[0])}\n{_hint(teacher['labels'])}"
+        for teacher in report["teachers"]
+    ]
+
+
+def _hint(labels: Sequence[str | None]) -> str:
+    known = ", ".join(label for label in labels if label is not None)
+    return shortened(known, _HINT_CHARACTERS, tail=0)
 
 
 def _colours(count: int) -> list[str]:
@@ -80,6 +89,6 @@ def _name_rows(axes: Axes, names: Sequence[str]) -> None:
     """The first teacher on top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, labelsize=9)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)

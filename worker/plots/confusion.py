@@ -26,10 +26,10 @@ def draw(report: Report) -> Figure:
     shares = texts / np.maximum(texts.sum(1, keepdims=True), 1)
     figure, axes = _sheet(labels)
     right = np.eye(len(labels), dtype=bool)
-    for where, colours in ((right, _RIGHT), (~right, _WRONG)):
+    # Errors are few: the root makes small shares visible.
+    for where, colours, power in ((right, _RIGHT, 1.0), (~right, _WRONG, 0.5)):
         cells = np.ma.masked_where(~where | (texts == 0), shares)
-        # Errors are few: the root makes small shares visible.
-        axes.imshow(cells, cmap=colours, norm=PowerNorm(0.5, 0, 1), interpolation="none")
+        axes.imshow(cells, cmap=colours, norm=PowerNorm(power, 0, 1), interpolation="none")
     _part_teachers(axes, report, labels)
     if len(labels) <= _MOST_WRITTEN:
         _write_texts(axes, texts, shares)
@@ -52,14 +52,15 @@ def _sheet(labels: Sequence[str]) -> tuple[Figure, Axes]:
     count, longest = len(labels), min(28, max(map(len, labels)))
     cell = 0.5 if count <= 12 else 0.3 if count <= 40 else 0.14
     points = 9.0 if cell > 0.2 else 6.5
-    around = 1.2 + longest * points / 110 if count <= MOST_NAMED else 1.5
+    around = 1.2 + longest * points / 110 * (2 if count > _MOST_WRITTEN else 1)
     figure, axes = blank(count * cell + around, count * cell + around + 0.3)
     names = [shortened(label) for label in labels] if count <= MOST_NAMED else None
     step = 1 if names else max(1, count // 20)
     ticks = range(0, count, step)
     axes.set_xticks(ticks, names, rotation=90)
     axes.set_yticks(ticks, names)
-    axes.tick_params(labelsize=points, length=0)
+    large = count > _MOST_WRITTEN
+    axes.tick_params(labelsize=points, length=0, labeltop=large, labelright=large)
     axes.grid(visible=False)
     axes.spines[["top", "right"]].set_visible(True)
     axes.set(title="Confusion matrix", xlabel="the student's label", ylabel="gold label")
@@ -79,5 +80,5 @@ def _part_teachers(axes: Axes, report: Report, labels: Sequence[str]) -> None:
 
 def _write_texts(axes: Axes, texts: "np.ndarray[Any, Any]", shares: "np.ndarray[Any, Any]") -> None:
     for row, column in zip(*np.nonzero(texts), strict=True):
-        colour = "white" if shares[row, column] > 0.3 else "#222222"
+        colour = "white" if shares[row, column] > 0.4 else "#222222"
         axes.text(column, row, f"{texts[row, column]:,}", ha="center", va="center", color=colour, fontsize=8)

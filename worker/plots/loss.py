@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from worker.plots.canvas import BLUE, INK, ORANGE, blank
 
-_MEMORY = 0.9
+_MEMORY = 0.8
 """Of the running mean: what each point leaves of the mean before it."""
 
 

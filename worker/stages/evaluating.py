@@ -8,7 +8,7 @@ import torch
 from worker import report
 from worker.corpus import read_labelled
 from worker.evaluation import evaluate_all
-from worker.muka import Ensemble, Evidence, TeacherChoice
+from worker.muka import Ensemble, Evidence, TeacherChoice, predictive_entropy
 from worker.scores import Scores
 from worker.stages.run import Run
 from worker.stages.scoring import ask
@@ -21,6 +21,8 @@ class Findings:
 
     report: dict[str, Any]
     choice: TeacherChoice
+    entropy: torch.Tensor
+    """Of each teacher's answer, in nats [n, N]."""
     predictions: torch.Tensor
     """Its probabilities for the corpus [n, |L|]."""
 
@@ -52,4 +54,5 @@ def evaluate(run: Run, scores: list[Scores], trained: Trained) -> Findings:
     if gold is not None:
         answers = [found.outputs for found in ask(run, gold.texts, counter)]
         told["evaluation"] = evaluate_all(run.labels, gold, answers, predict(gold.texts), ensemble)
-    return Findings(told, choice, predictions)
+    entropy = predictive_entropy(run.labels, [found.outputs for found in scores])
+    return Findings(told, choice, entropy, predictions)

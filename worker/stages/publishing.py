@@ -2,6 +2,7 @@
 
 from worker import report
 from worker.muka import Student
+from worker.plots import draw_all
 from worker.publishing import publish as publish_folder
 from worker.publishing import write_folder
 from worker.stages.evaluating import Findings
@@ -13,16 +14,13 @@ def publish(run: Run, student: Student, findings: Findings) -> None:
     """Write the folder, move it into the store and name it in the database."""
     work = run.assignment
     told = findings.report | report.of_times(findings.report, run.seconds)
-    story = {
-        "recipe": work.recipe.model_dump(mode="json"),
-        "resolved": work.resolved.model_dump(mode="json"),
-        "report": told,
-    }
     with work.store.staging() as staged:
         folder = staged / "student"
         folder.mkdir()
-        write_text_table(folder, findings.choice, findings.predictions, student.labels)
-        files = write_folder(folder, student, card=report.for_card(work, told), story=story)
+        write_text_table(folder, findings.choice, findings.entropy, findings.predictions, student.labels)
+        pictures = draw_all(folder, told, report.training_curve(work))
+        card, story = report.for_card(work, told, pictures), report.story(work, told)
+        files = write_folder(folder, student, card=card, story=story)
         publish_folder(
             work.database,
             work.store,

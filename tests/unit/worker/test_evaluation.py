@@ -50,8 +50,11 @@ def test_the_right_teacher_is_one_that_knows_the_gold_label(told: dict) -> None:
 
 def test_gold_labels_that_nobody_knows_are_named(told: dict) -> None:
     assert told["unknown_labels"] == ["elsewhere"]
-    assert told["per_label"][-1]["label"] == "elsewhere"
-    assert told["per_label"][2] == {
+    assert told["student"]["per_label"][-1]["label"] == "elsewhere"
+
+
+def test_every_label_has_precision_and_recall_by_everyone(told: dict) -> None:
+    assert told["student"]["per_label"][2] == {
         "label": "c",
         "support": 1,
         "predicted": 2,
@@ -59,15 +62,22 @@ def test_gold_labels_that_nobody_knows_are_named(told: dict) -> None:
         "recall": 1.0,
         "f1": pytest.approx(2 / 3),
     }
+    # The first teacher says a, a, a, a; the certain one of both a, b, a, a.
+    for answers, b in ((told["teachers"][0], (0, 0.0, 0.0)), (told["ensemble"], (1, 1.0, 1.0))):
+        found = {each["label"]: each for each in answers["per_label"]}
+        assert [found["b"][key] for key in ("predicted", "precision", "recall")] == list(b)
+        assert found["c"]["recall"] == 0.0
+    assert told["ensemble"]["per_label"][0]["precision"] == pytest.approx(1 / 3)
 
 
-def test_the_confusion_matrix_holds_the_cells_that_occur_and_at_most_so_many(
+def test_a_confusion_matrix_holds_the_cells_that_occur_and_at_most_so_many(
     told: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert {"gold": "elsewhere", "predicted": "c", "texts": 1} in told["confusion"]
-    assert len(told["confusion"]) == told["confusion_cells"] == 4
+    assert {"gold": "elsewhere", "predicted": "c", "texts": 1} in told["student"]["confusion"]
+    assert len(told["student"]["confusion"]) == told["student"]["confusion_cells"] == 4
+    assert {"gold": "c", "predicted": "a", "texts": 1} in told["ensemble"]["confusion"]
     monkeypatch.setattr(evaluation, "_MOST_CELLS", 2)
-    cut = evaluate_all(SPACE, GOLD, ANSWERS, torch.eye(3)[[0, 0, 0, 0]], Ensemble(mc_samples=0))
+    cut = evaluate_all(SPACE, GOLD, ANSWERS, torch.eye(3)[[0, 0, 0, 0]], Ensemble(mc_samples=0))["student"]
     assert (len(cut["confusion"]), cut["confusion_cells"]) == (2, 4)
 
 

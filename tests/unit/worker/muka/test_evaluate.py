@@ -1,11 +1,21 @@
 import json
+import math
 from dataclasses import asdict
 
 import pytest
 import torch
 
-from worker.muka.evaluate import agreement, calibration_error, choice_statistics, evaluate
+from worker.muka.evaluate import (
+    agreement,
+    calibration_error,
+    choice_statistics,
+    evaluate,
+    predictive_entropy,
+)
+from worker.muka.forward import Answer
+from worker.muka.label_space import LabelSpace
 from worker.muka.methods import TeacherChoice
+from worker.muka.scoring import unsampled
 
 
 class TestEvaluate:
@@ -74,5 +84,14 @@ def test_choice_statistics_are_plain_numbers():
     assert statistics.chosen_share == (0.25, 0.75)
     assert statistics.mean_score == pytest.approx((0.25, 0.75))
     assert statistics.score_histogram == ((2, 1, 1, 0), (1, 0, 0, 3))
-    assert sum(statistics.margin_histogram) == 4
+    assert statistics.margin_histogram == (1, 1, 0, 2)  # 1, 0.1, 0.3, 0.8
+    assert statistics.bin_edges == (0.0, 0.25, 0.5, 0.75, 1.0)
     assert json.loads(json.dumps(asdict(statistics)))["mean_weight"] == pytest.approx([0.225, 0.775])
+
+
+def test_predictive_entropy_is_that_of_the_kept_labels_in_nats():
+    space = LabelSpace.union([["a", "b"], ["c", None, "d"]])
+    sure = unsampled(Answer(torch.tensor([[50.0, 0.0], [0.0, 0.0]])))
+    dropping = unsampled(Answer(torch.tensor([[0.0, 50.0, 0.0], [50.0, 0.0, 0.0]])))
+    found = predictive_entropy(space, [sure, dropping])
+    assert found.tolist() == [pytest.approx(row, abs=1e-6) for row in ([0, math.log(2)], [math.log(2), 0])]

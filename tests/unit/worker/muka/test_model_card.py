@@ -1,4 +1,5 @@
 import yaml
+from huggingface_hub import ModelCard
 
 from worker.muka.model_card import model_card, write_model_card
 
@@ -11,21 +12,31 @@ REPORT = {
     ],
     "method": {"name": "muka", "mc_samples": 16},
     "corpus": {"texts": 200},
-    "orphans": {"texts": 5, "certainty_below": 0.5},
+    "choice": {"chosen_share": [0.7512, 0.2488]},
+    "agreement": {"top1": 0.987, "mean_kl": 0.1},
+    "orphans": {"texts": 5, "share": 0.025, "certainty_below": 0.5},
     "predicted_labels": {"refund": 200, "flight": 0},
     "evaluation": {
         "texts": 40,
         "unknown_labels": ["weather"],
-        "student": {"accuracy": 0.91234, "macro_f1": 0.9, "calibration_error": 0.05},
+        "student": {
+            "accuracy": 0.91234,
+            "macro_f1": 0.9,
+            "calibration_error": 0.05,
+            "per_label": [{"label": "refund", "support": 30, "precision": 0.75, "recall": 1.0, "f1": 0.857}],
+            "confusion": [
+                {"gold": "refund", "predicted": "refund", "texts": 30},
+                {"gold": "flight", "predicted": "refund", "texts": 10},
+            ],
+        },
         "ensemble": {"accuracy": 0.8, "macro_f1": 0.7},
         "teachers": [{"accuracy": 0.5, "macro_f1": 0.4}, {"accuracy": 0.45, "macro_f1": 0.3}],
-        "per_label": [1, 2],
     },
 }
 
 
 def _header(card: str) -> dict:
-    return yaml.safe_load(card.split("---\n")[1])
+    return yaml.safe_load(card.removeprefix("---\n").split("\n---\n")[0])
 
 
 def test_its_header_is_what_the_hub_reads():
@@ -34,6 +45,18 @@ def test_its_header_is_what_the_hub_reads():
     assert header["pipeline_tag"] == "text-classification"
     assert "knowledge-amalgamation" in header["tags"]
     assert "license" not in header
+    assert not {"base_model", "model-index"} & _header(model_card({})).keys()
+
+
+def test_its_header_holds_bases_and_figures_as_the_hub_s_own_library_reads_them():
+    card = ModelCard(model_card({**REPORT, "base_model": ["acme/bank"], "evaluation_corpus": "cor-1"}))
+    assert card.data.base_model == ["acme/bank"]
+    assert card.data.model_name == "support-router"
+    figures = {each.metric_type: each.metric_value for each in card.data.eval_results}
+    assert figures == {"accuracy": 0.91234, "f1": 0.9, "expected_calibration_error": 0.05}
+    assert {(each.task_type, each.dataset_type) for each in card.data.eval_results} == {
+        ("text-classification", "cor-1")
+    }
 
 
 def test_a_known_licence_is_named():
@@ -45,7 +68,7 @@ def test_it_tells_teachers_labels_recipe_and_figures():
     for words in ("support-router", "refund, flight", "acme/bank", "3f2c", "| mc\\_samples | 16 |", "0.9123"):
         assert words in card
     assert "travel\\|x" in card
-    assert "per_label" not in card
+    assert "| acme/bank | BertForSequenceClassification |  | 1 |  | 75.1% of the texts |" in card
 
 
 def test_its_results_have_a_row_for_everyone_who_could_have_answered():
@@ -56,10 +79,25 @@ def test_its_results_have_a_row_for_everyone_who_could_have_answered():
     assert "on 40 held-out texts" in card
 
 
+def test_it_tells_each_label_and_what_is_taken_for_what():
+    card = model_card(REPORT)
+    assert "| refund | 30 | 0.75 | 1 | 0.857 |" in card
+    assert "| flight | refund | 10 |" in card
+    assert "| refund | refund | 30 |" not in card
+
+
+def test_its_pictures_are_png_with_the_svg_beside():
+    picture = {"title": "Margin", "caption": "Texts.", "png": "plots/margin.png", "svg": "plots/margin.svg"}
+    card = model_card({**REPORT, "pictures": [picture]})
+    assert "![Margin](plots/margin.png)\n\nTexts. ([SVG](plots/margin.svg))" in card
+    assert "Pictures" not in model_card(REPORT)
+
+
 def test_its_limits_are_those_of_this_job():
     card = model_card(REPORT)
     assert "It cannot answer weather" in card
-    assert "On 2.5% of the corpus no teacher was sure" in card
+    assert "It agrees with what it was taught on 98.7% of the corpus" in card
+    assert "On 2.5% of the corpus (5 texts) no teacher's certainty reached 0.5" in card
     assert "It gave no text of its corpus the label flight" in card
     assert "was not measured" not in card
     assert "It was not measured on labelled texts" in model_card({})
