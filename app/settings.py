@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     """`redis://…`; empty: an embedded broker that `muka serve` starts."""
     store_dir: Path | None = None
     """Folder of the artifacts, shared by API and workers; empty: `data_dir/store`."""
+    scratch_dir: Path | None = None
+    """Folder on a local disk for the working files of a run; empty: `data_dir/scratch`."""
 
     # Where it listens, and who may talk to it
     host: str = "127.0.0.1"
@@ -112,6 +114,8 @@ class Settings(BaseSettings):
     """Of one text."""
     max_teachers: int = Field(32, ge=2)
     """In one job."""
+    scores_max_bytes: int = Field(20 * GIB, ge=0)
+    """Of the teachers' stored outputs; the longest unused go first, and never those of a job in progress."""
     corpus_retention_days: float | None = Field(30, gt=0)
     """How long a corpus is kept after its last upload; `null`: until it is deleted."""
     checkpoint_retention_days: float = Field(7, ge=0)
@@ -145,6 +149,10 @@ class Settings(BaseSettings):
     def resolved_store_dir(self) -> Path:
         """The store's root folder."""
         return (self.store_dir or self.data_dir / "store").resolve()
+
+    def resolved_scratch_dir(self) -> Path:
+        """Where a run puts its working files."""
+        return (self.scratch_dir or self.data_dir / "scratch").resolve()
 
 
 @lru_cache(maxsize=1)
