@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import Depends, FastAPI
 
@@ -20,17 +21,19 @@ from app.api.routes import (
     plans,
     predictions,
     students,
+    webhooks,
 )
 from app.processes import told_to_stop
 from app.services.backend import Backend
 from app.services.caretaker import caretaking
+from app.services.deliverer import delivering
 from app.services.keys import Keyring
 from app.services.live import LiveJobs
 from app.services.predictions import Predictions
 from app.services.readiness import Readiness
 from app.settings import Settings, get_settings
 
-GUARDED = (corpora, models, plans, amalgamations, job_events, students, predictions, hub)
+GUARDED = (corpora, models, plans, amalgamations, job_events, students, predictions, webhooks, hub)
 """Rooms that nobody enters without a key."""
 OWN_LIMITS = {"/corpora": "POST", "/models": "POST"}
 """Uploads: they stream to the store, under limits of their own."""
@@ -49,7 +52,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.live = live = LiveJobs(backend)
         app.state.predictions = predicting = Predictions(backend)
         loop = asyncio.get_running_loop()
-        with caretaking(backend), told_to_stop(lambda: loop.call_soon_threadsafe(live.end)):
+        let_listeners_go = partial(loop.call_soon_threadsafe, live.end)
+        with caretaking(backend), delivering(backend), told_to_stop(let_listeners_go):
             yield
         await live.close()
         await predicting.close()

@@ -6,8 +6,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.api.examples import SCHEMA_EXAMPLES
+from app.api.examples_webhooks import WEBHOOK_EXAMPLES
 from app.api.problems import Problem, problems
 from app.api.scopes import take_told
+from app.api.webhook_messages import messages
 from app.domain.errors import (
     ForbiddenError,
     InvalidRequestError,
@@ -52,13 +54,14 @@ def _document(app: FastAPI) -> dict[str, Any]:
         version=app.version,
         summary=_SUMMARY,
         routes=app.routes,
+        webhooks=messages.routes,
         separate_input_output_schemas=app.separate_input_output_schemas,
     )
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas |= schema.pop("$defs") | {"Problem": schema}
     # Added here, for FastAPI would leave out the nulls that are part of an example.
-    for name, shown in SCHEMA_EXAMPLES.items():
+    for name, shown in (SCHEMA_EXAMPLES | WEBHOOK_EXAMPLES).items():
         schemas[name]["examples"] = shown
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from app.domain.identifiers import Prefix, student_of
-from app.persistence import corpora, idempotency, leftovers
+from app.persistence import corpora, deliveries, idempotency, leftovers
 from app.persistence.leftovers import JobState
 from app.persistence.tables import Corpus, Model
 from app.services.backend import Backend
 
 DAY_SECONDS = 86_400
 KEYS = "idempotency keys"
+DELIVERIES = "webhook deliveries"
 """How the old ones are named, all together."""
 
 
@@ -38,7 +39,7 @@ class Leftover:
 
     reason: Reason
     name: str
-    """A key of the store, the id of an object, or `KEYS`."""
+    """A key of the store, the id of an object, `KEYS` or `DELIVERIES`."""
     size_bytes: int = 0
 
 
@@ -108,10 +109,18 @@ def _expired(backend: Backend) -> Iterator[Leftover]:
     with backend.database.read() as session:
         late = [row for row in leftovers.expired_corpora(session) if corpora.has_expired(session, row)]
         keys = idempotency.count_expired(session)
+        sent = deliveries.count_old(session, log_seconds(backend))
     for row in late:
         yield Leftover(Reason.EXPIRED, row.id, row.size_bytes)
     if keys:
         yield Leftover(Reason.EXPIRED, KEYS)
+    if sent:
+        yield Leftover(Reason.EXPIRED, DELIVERIES)
+
+
+def log_seconds(backend: Backend) -> float:
+    """How long the deliveries of webhooks are kept."""
+    return backend.settings.webhook_log_retention_days * DAY_SECONDS
 
 
 def _state(backend: Backend, job_id: str) -> JobState | None:

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Iterator
 
-from app.persistence import corpora, idempotency, owned
+from app.persistence import corpora, deliveries, idempotency, owned
 from app.persistence.tables import Corpus
 from app.services.backend import Backend
-from app.services.leftovers import KEYS, Leftover, Reason, find_all
+from app.services.leftovers import DELIVERIES, KEYS, Leftover, Reason, find_all, log_seconds
 from app.storage import StoreError
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,10 @@ def _remove(backend: Backend, leftover: Leftover) -> bool:
     if leftover.name == KEYS:
         with backend.database.write() as session:
             idempotency.remove_expired(session)
+        return True
+    if leftover.name == DELIVERIES:
+        with backend.database.write() as session:
+            deliveries.remove_old(session, log_seconds(backend))
         return True
     if leftover.reason == Reason.EXPIRED:
         return _remove_corpus(backend, leftover.name)
