@@ -70,9 +70,9 @@ async def caller(
 CallerDep = Annotated[Caller, Depends(caller)]
 
 
-async def _owner(caller: CallerDep) -> str:
+async def owner(caller: CallerDep) -> str:
+    """Whose objects there are for this request; every query is given it."""
     return caller.owner
 
 
-OwnerDep = Annotated[str, Depends(_owner)]
-"""Whose objects there are for this request; every query is given it."""
+OwnerDep = Annotated[str, Depends(owner)]

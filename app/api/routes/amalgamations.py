@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
-from app.api.dependencies import BackendDep, LiveDep, OwnerDep
+from app.api.dependencies import BackendDep, CallerDep, LiveDep, OwnerDep
 from app.api.parameters import After, IdempotencyKey, JobId, Limit, Order, metadata_filter, show_page
 from app.api.problems import problems
 from app.api.recipe_body import RecipeBody
@@ -46,15 +46,15 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     responses=_ACCEPTED | problems(InvalidRequestError, HubUnavailableError),
 )
 def create_amalgamation(
-    body: RecipeBody, backend: BackendDep, owner: OwnerDep, idempotency_key: IdempotencyKey = None
+    body: RecipeBody, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Check teachers, labels and texts, and queue the job. Nothing is stored when anything is wrong."""
     once = None
     if idempotency_key is not None and body.recipe and not body.faults:
         content = body.recipe.model_dump(mode="json")
-        once = Once.of(owner, "POST /amalgamations", idempotency_key, content)
+        once = Once.of(caller.api_key_id, "POST /amalgamations", idempotency_key, content)
     answer = submission.submit(
-        backend, owner, recipe=body.recipe, faults=body.faults, once=once, render=_render
+        backend, caller.owner, recipe=body.recipe, faults=body.faults, once=once, render=_render
     )
     headers = {"Location": f"/amalgamations/{answer.resource_id}", **POLL_AGAIN}
     if answer.replayed:
