@@ -129,6 +129,7 @@ def world(settings: Settings, backend: Backend, advance: Callable[..., None]) ->
         model = made.made("/models", files={"file": ("model.tar", archive)})["id"]
         other = add_model(backend, ("late", "lost"), owner="acme")
         job = made.made("/amalgamations", json={"teachers": [model, other], "corpus": corpus})["id"]
+        webhook = made.made("/webhooks", json={"url": "https://93.184.216.34/hook"})["id"]
         student = add_student(backend, owner="acme")
         advance(job, Status.SUCCEEDED, report={"of": "acme"}, student_id=student)
         made.objects = {
@@ -136,6 +137,7 @@ def world(settings: Settings, backend: Backend, advance: Callable[..., None]) ->
             "model_id": model,
             "job_id": job,
             "student_id": student,
+            "webhook_id": webhook,
             "path": "config.json",
             "namespace": "students",
             "name": student,
