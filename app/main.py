@@ -17,6 +17,7 @@ from app.api.routes import (
     health,
     hub,
     job_events,
+    job_findings,
     models,
     plans,
     predictions,
@@ -33,7 +34,18 @@ from app.services.predictions import Predictions
 from app.services.readiness import Readiness
 from app.settings import Settings, get_settings
 
-GUARDED = (corpora, models, plans, amalgamations, job_events, students, predictions, webhooks, hub)
+GUARDED = (
+    corpora,
+    models,
+    plans,
+    amalgamations,
+    job_events,
+    job_findings,
+    students,
+    predictions,
+    webhooks,
+    hub,
+)
 """Rooms that nobody enters without a key."""
 OWN_LIMITS = {"/corpora": "POST", "/models": "POST"}
 """Uploads: they stream to the store, under limits of their own."""

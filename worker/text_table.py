@@ -38,7 +38,7 @@ def write_text_table(
         labels: names of the classes.
     """
     probability, guess = predictions.max(-1)
-    names = pa.DictionaryArray.from_arrays(pa.array(guess.int().numpy()), pa.array(labels, pa.string()))
+    names = pa.array(labels, pa.string()).take(pa.array(guess.int().numpy()))
     columns = {
         "row": pa.array(torch.arange(len(predictions)).numpy()),
         "chosen_teacher": pa.array(choice.w.argmax(-1).short().numpy()),

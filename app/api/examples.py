@@ -120,11 +120,92 @@ PREDICTIONS: dict[str, Any] = {
     ],
 }
 
+METRICS: dict[str, Any] = {
+    "steps": [100, 200, 300],
+    "series": {
+        "loss": [0.71, 0.32, 0.21],
+        "learning_rate": [1.5e-5, 7e-6, 0.0],
+        "grad_norm": [1.9, 1.1, 0.8],
+        "epoch": [0, 1, 2],
+    },
+}
+
+_FIGURES: dict[str, Any] = {
+    "accuracy": 0.9,
+    "macro_f1": 0.89,
+    "calibration_error": 0.04,
+    "accuracy_by_teacher": [0.92, 0.88],
+    "per_label": [
+        {"label": "late", "support": 5, "predicted": 6, "precision": 0.83, "recall": 1.0, "f1": 0.91}
+    ],
+    "confusion": [
+        {"gold": "late", "predicted": "late", "texts": 5},
+        {"gold": "lost", "predicted": "late", "texts": 1},
+    ],
+    "confusion_cells": 2,
+}
+
+REPORT: dict[str, Any] = {
+    "labels": ["late", "lost", "refund", "invoice"],
+    "teachers": [
+        {
+            "name": RECIPE["teachers"][0],
+            "architecture": "BertForSequenceClassification",
+            "revision": "3f2c5a9e0b7d4c1f8a6e2d3b4c5f6a7b8c9d0e1f",
+            "labels": ["late", "lost"],
+            "mc_samples": 16,
+            "passes_per_text": 16.0,
+            "passes_computed": 28050,
+            "shards": 2,
+            "shards_reused": 0,
+        }
+    ],
+    "corpus": {
+        "id": RECIPE["corpus"],
+        "texts": 1650,
+        "content_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    },
+    "method": {"name": "muka", "integration": "soft", "mc_samples": 16, "temperature": 0.2},
+    "training": {"steps": 156, "epoch_losses": [0.71, 0.32, 0.21], "seconds": 60.2, "resumed_from": 0},
+    "choice": {
+        "decides": True,
+        "chosen_share": [0.55, 0.45],
+        "mean_weight": [0.53, 0.47],
+        "mean_score": [0.61, 0.58],
+        "score_histogram": [[400, 1250], [520, 1130]],
+        "margin_histogram": [1100, 550],
+        "bin_edges": [0.0, 0.5, 1.0],
+    },
+    "orphans": {"texts": 33, "share": 0.02, "certainty_below": 0.5},
+    "predicted_labels": {"late": 420, "lost": 380, "refund": 450, "invoice": 400},
+    "taught_labels": {"late": 415, "lost": 385, "refund": 452, "invoice": 398},
+    "agreement": {"top1": 0.97, "mean_kl": 0.08},
+    "evaluation": {"texts": 20, "unknown_labels": [], "student": _FIGURES, "teachers": [_FIGURES]},
+    "seconds": {"preparing": 1.2, "scoring": 71.0, "training": 60.9, "evaluating": 3.1},
+    "throughput": {"scoring_passes_per_second": 790.1, "training_texts_per_second": 82.2},
+    "versions": {"muka": "0.2.0", "python": "3.11.2", "torch": "2.9.1"},
+}
+
+TEXT_ROW: dict[str, Any] = {
+    "row": 17,
+    "text": "where do I park?",
+    "chosen_teacher": 1,
+    "weights": [0.49, 0.51],
+    "certainty": [0.21, 0.22],
+    "entropy": [0.55, 0.54],
+    "margin": 0.010001,
+    "label": "late",
+    "probability": 0.41,
+    "orphan": True,
+}
+
 SCHEMA_EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "Recipe": [RECIPE, SMALLEST_RECIPE],
     "Amalgamation": [AMALGAMATION],
     "Event": [EVENT],
     "Student": [STUDENT],
+    "Report": [REPORT],
+    "Metrics": [METRICS],
     "PredictionRequest": PREDICTION_REQUESTS,
     "Predictions": [PREDICTIONS],
 }

@@ -26,7 +26,11 @@ def is_known(request: Request, etag: str) -> bool:
 
 def represent(request: Request, thing: BaseModel, headers: Mapping[str, str] | None = None) -> Response:
     """The object as JSON with its `ETag`, or 304."""
-    content = thing.model_dump_json().encode()
+    return represent_json(request, thing.model_dump_json().encode(), headers)
+
+
+def represent_json(request: Request, content: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """JSON that is written already, with its `ETag`, or 304."""
     etag = etag_of(content)
     validators = {"ETag": etag, "Cache-Control": "no-cache", **(headers or {})}
     if is_known(request, etag):

@@ -10,6 +10,7 @@ from app.domain.recipe import Recipe, ResolvedTeacher
 from app.domain.status import RETRYABLE, FailureCode, Status
 from app.persistence import tables
 from app.services.jobs import Job
+from app.services.reports import brief
 
 Item = TypeVar("Item", bound=BaseModel)
 
@@ -98,7 +99,9 @@ class Amalgamation(BaseModel):
     teachers: list[Teacher]
     corpus_id: str
     student_id: str | None = Field(description="There when the job has succeeded.")
-    report: dict[str, Any] | None
+    report: dict[str, Any] | None = Field(
+        description="What it found out, without each label's figures: `/amalgamations/{id}/report` has all."
+    )
     recipe: StoredRecipe = Field(
         description="The request, with its defaults; POST it again to repeat the job."
     )
@@ -127,7 +130,7 @@ class Amalgamation(BaseModel):
             teachers=[Teacher.model_validate(each) for each in row.resolved["teachers"]],
             corpus_id=row.resolved["corpus_id"],
             student_id=row.student_id,
-            report=row.report,
+            report=brief(row.report),
             recipe=row.recipe,
             metadata=row.user_metadata,
             created_at=row.created_at,

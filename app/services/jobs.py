@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -151,6 +152,17 @@ def report(backend: Backend, owner: str, job_id: str) -> dict[str, object]:
         detail = f"the job is {row.status}; the report is there when it has succeeded"
         raise NotFoundError(detail, code="report_not_available")
     return row.report
+
+
+def training_curve(backend: Backend, owner: str, job_id: str) -> list[dict[str, Any]]:
+    """The points of a job's training so far, one a step.
+
+    Raises:
+        NotFoundError: there is no such job.
+    """
+    with backend.database.read() as session:
+        _find(session, owner, job_id)
+        return events.metric_points(session, job_id)
 
 
 def _find(session: Session, owner: str, job_id: str, *, lock: bool = False) -> Amalgamation:

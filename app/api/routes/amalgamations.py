@@ -166,14 +166,3 @@ def cancel_amalgamation(
 def delete_amalgamation(job_id: JobId, backend: BackendDep, owner: OwnerDep) -> None:
     """With its events and working files; its student stays."""
     jobs.delete(backend, owner, job_id)
-
-
-@router.get(
-    "/{job_id}/report",
-    operation_id="get_amalgamation_report",
-    summary="What a job found out",
-    responses=problems(NotFoundError),
-)
-def get_amalgamation_report(job_id: JobId, backend: BackendDep, owner: OwnerDep) -> dict[str, Any]:
-    """Scores, choices of teacher, metrics: there when the job has succeeded."""
-    return jobs.report(backend, owner, job_id)

@@ -1,0 +1,83 @@
+"""What a job tells of itself when it trains and when it is done."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_ABSCISSA = "step"
+
+
+class Metrics(BaseModel):
+    """The training as series of equal length, ready to plot."""
+
+    steps: list[int] = Field(description="Optimizer steps, from 1; at most about 400 of all steps.")
+    series: dict[str, list[float | None]] = Field(
+        description="`loss`, `learning_rate`, `grad_norm`, `epoch`, or a newer one: a value for each step."
+    )
+
+    @classmethod
+    def of(cls, points: Sequence[Mapping[str, Any]]) -> Self:
+        """From the points, one a step."""
+        names = dict.fromkeys(name for point in points for name in point if name != _ABSCISSA)
+        return cls(
+            steps=[point[_ABSCISSA] for point in points],
+            series={name: [point.get(name) for point in points] for name in names},
+        )
+
+
+class Report(BaseModel):
+    """What a job found out. Newer jobs may tell more, older ones less."""
+
+    model_config = ConfigDict(extra="allow")
+
+    labels: list[str] = Field([], description="The student's classes.")
+    teachers: list[dict[str, Any]] = Field(
+        [], description="Commit, labels, dropout passes a text, and what was reused, of each."
+    )
+    corpus: dict[str, Any] = Field({}, description="Number of texts, and the sha256 of their content.")
+    method: dict[str, Any] = Field({}, description="With all its settings.")
+    training: dict[str, Any] = Field({}, description="Steps, mean loss of each epoch, seconds, precision.")
+    choice: dict[str, Any] = Field(
+        {},
+        description="Over the corpus, a value for each teacher: `chosen_share`, `mean_weight`, `mean_score`, "
+        "`score_histogram`; and `margin_histogram`. A bin holds its lower one of `bin_edges`.",
+    )
+    orphans: dict[str, Any] = Field(
+        {},
+        description="`texts` and `share` of the corpus on which every teacher's certainty is below "
+        "`certainty_below`: their label may be missing. `/amalgamations/{id}/texts?orphans=true` has them.",
+    )
+    predicted_labels: dict[str, int] = Field({}, description="Texts of the corpus by the student's label.")
+    taught_labels: dict[str, int] | None = Field(
+        None, description="Texts of the corpus by the most probable label of the golden supervision."
+    )
+    agreement: dict[str, Any] | None = Field(
+        None,
+        description="Of student and golden supervision: share of equal labels `top1`, and `mean_kl` in nats.",
+    )
+    evaluation: dict[str, Any] | None = Field(
+        None,
+        description="On the labelled corpus: `student`, each of `teachers`, `ensemble` (all teachers, by their "
+        "certainty) and `naive_ensemble` (the largest probability of all teachers) have `accuracy`, "
+        "`macro_f1`, `calibration_error`, `accuracy_by_teacher`, `per_label`, and the largest cells of "
+        "`confusion`.",
+    )
+    seconds: dict[str, float] = Field({}, description="Of each stage of the last attempt.")
+    throughput: dict[str, float | None] = Field({}, description="Of each stage; null where nothing was done.")
+    versions: dict[str, str] = Field({}, description="Of the software that made the student.")
+
+
+class TextRow(BaseModel):
+    """One text of the corpus."""
+
+    row: int = Field(description="Place in the corpus, from 0.")
+    text: str | None = Field(description="null when the corpus was deleted or has expired.")
+    chosen_teacher: int = Field(description="Index of the teacher with the largest weight.")
+    weights: list[float] = Field(description="Of each teacher; they sum to 1.")
+    certainty: list[float] = Field(description="Score u of each teacher in [0, 1]; 1 is certain.")
+    entropy: list[float] = Field(description="Of each teacher's answer, in nats.")
+    margin: float = Field(description="Between the two most certain teachers.")
+    label: str = Field(description="The student's.")
+    probability: float = Field(description="The student's, of its label.")
+    orphan: bool = Field(description="No teacher is sure: the text's label may be missing.")
