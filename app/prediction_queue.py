@@ -32,7 +32,7 @@ from app.domain.errors import (
 WAITING = "muka:predictions"
 _CONNECT_SECONDS = 2
 _GRACE_SECONDS = 2
-"""Redis ends the wait; only when Redis itself is silent for this much longer we do."""
+"""Redis ends the wait; when Redis is silent for this much longer, we do. Names go with it."""
 
 
 class PredictionQueue:
@@ -79,8 +79,8 @@ class PredictionQueue:
         async with client.pipeline() as sending:
             sending.set(_key(name, "question"), question, px=lifetime)
             sending.rpush(WAITING, name)
-            # Whatever waits when the last question was put is as old as that one, or older.
-            sending.pexpire(WAITING, lifetime)
+            # What waits then is as old as this question, or older: all of it has timed out.
+            sending.pexpire(WAITING, _milliseconds(self._timeout_seconds + _GRACE_SECONDS))
             _, waiting, _ = await sending.execute()
         if waiting > self._max_waiting:
             await self._withdraw(client, name)
@@ -147,12 +147,12 @@ class PredictionInbox:
 
         Args:
             seconds: less than 10.
-            lifetime_seconds: after which the list of waiting questions may be forgotten.
+            lifetime_seconds: of a question.
         """
         # Out of the list and back to where it was.
         if self._redis.blmove(WAITING, WAITING, seconds, "LEFT", "LEFT") is None:  # type: ignore[arg-type]
             return False
-        self._redis.pexpire(WAITING, _milliseconds(lifetime_seconds))
+        self._redis.pexpire(WAITING, _milliseconds(lifetime_seconds + _GRACE_SECONDS))
         return True
 
     def take(self, seconds: float) -> Taken | None:

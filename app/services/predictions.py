@@ -55,11 +55,19 @@ class Predictions:
 def _faults(texts: Sequence[str], max_chars: int) -> Iterator[Fault]:
     """What a corpus would drop or refuse is refused here, for every text has its answer."""
     for index, text in enumerate(texts):
-        pointer = f"/texts/{index}"
-        if not normalise(text):
-            yield Fault(pointer, "empty_text", "the text is empty; leave it out")
-        elif len(text) > max_chars:
-            detail = f"the text has {len(text)} characters; the limit is {max_chars}"
-            yield Fault(pointer, "text_too_long", detail)
-        elif "\0" in text:
-            yield Fault(pointer, "not_text", "the text has a NUL character")
+        fault = _fault(text, max_chars)
+        if fault is not None:
+            yield Fault(f"/texts/{index}", *fault)
+
+
+def _fault(text: str, max_chars: int) -> tuple[str, str] | None:
+    """Code and detail."""
+    if not normalise(text):
+        return "empty_text", "the text is empty; leave it out"
+    if len(text) > max_chars:
+        return "text_too_long", f"the text has {len(text)} characters; the limit is {max_chars}"
+    if "\0" in text:
+        return "not_text", "the text has a NUL character"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "not_utf8", "half of a surrogate pair is no character"
+    return None
