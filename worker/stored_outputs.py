@@ -1,41 +1,28 @@
-"""The teachers' stored outputs: content-addressed pieces, so that no job and no attempt repeats a pass.
+"""The shelf on which teachers' outputs are kept for all jobs: files of the store, each with its row."""
 
-One shard's outputs of one teacher are up to three pieces, because they depend on different things: `logits`
-and `features` on teacher and texts alone, `samples` on the dropout passes as well.
-"""
-
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
+from functools import partial
+from pathlib import Path
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from sqlalchemy.orm import Session
 
+from app.domain.stored_outputs import Computation, Piece
+from app.persistence import stored_outputs
 from app.storage import ArtifactStore
-from worker.muka import Sampling, TeacherOutputs
+from worker.lease import Lease
+from worker.muka import TeacherOutputs
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
 
-_FORMAT = 2
+_FORMAT = 3
 """Raised when worker.muka computes other numbers from the same inputs."""
 
 Tensors = dict[str, torch.Tensor]
-
-
-class Piece(StrEnum):
-    """A part of `TeacherOutputs` that is stored on its own."""
-
-    LOGITS = "logits"
-    """Of the deterministic pass."""
-    FEATURES = "features"
-    """Of the deterministic pass, where a method wants them."""
-    SAMPLES = "samples"
-    """What the dropout passes gave."""
-
 
 _TENSORS = {
     Piece.LOGITS: ("logits",),
@@ -44,52 +31,63 @@ _TENSORS = {
 }
 
 
+def computation(precision: Precision, device: torch.device) -> Computation:
+    """What this process computes numbers with."""
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, outputs {_FORMAT}"
+    return Computation(str(resolve(precision, device)).removeprefix("torch."), f"{device.type}, {versions}")
+
+
 @dataclass(frozen=True)
-class Conditions:
-    """What the numbers of all teachers depend on, beside teacher and texts."""
+class Shelf:
+    """What is kept, as one attempt of a job reaches it."""
 
-    sampling: Sampling
-    max_length: int
-    precision: Precision
-    device: torch.device
-    company: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
-    """Digests and labels of all teachers: adaptive sampling of one depends on the others."""
+    store: ArtifactStore
+    lease: Lease
+    computation: Computation
 
-    def key(self, piece: Piece, teacher: str, texts: Sequence[str], shard: int) -> str:
-        """Where the store keeps a piece for these texts as the corpus' shard of that number."""
-        facts: dict[str, Any] = {
-            "format": _FORMAT,
-            "piece": piece,
-            "teacher": teacher,
-            "texts": hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest(),
-            "max_length": self.max_length,
-            "precision": str(resolve(self.precision, self.device)),
-            "device": self.device.type,
-            "versions": [torch.__version__, transformers.__version__],
-        }
-        if piece is Piece.SAMPLES:
-            facts |= self._of_samples(shard)
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        return f"scores/{digest}.safetensors"
+    def need(self, keys: Sequence[str]) -> set[str]:
+        """Ask for pieces in advance, and hear which are there: nobody removes them while the job lives."""
+        there: set[str] = set()
+        for chunk in stored_outputs.chunks(keys):
+            there |= self.lease.write(partial(self._need, chunk))
+        return there
 
-    def _of_samples(self, shard: int) -> dict[str, Any]:
-        asked = self.sampling
-        facts: dict[str, Any] = {"passes": asked.passes, "dropout": [asked.seed, shard]}
-        if asked.adaptive_bound is not None:
-            facts |= {"bound": asked.adaptive_bound, "score": asked.score, "company": self.company}
-        return facts
+    def _need(self, keys: list[str], session: Session) -> set[str]:
+        return stored_outputs.need(session, self.lease.job_id, keys)
 
+    def find(self, key: str) -> Tensors | None:
+        """The tensors of a piece; None where its file is missing or broken: it is computed again."""
+        try:
+            return load_file(self.store.local_path(key))
+        except FileNotFoundError:
+            return None
+        except SafetensorError:
+            self.store.delete(key)
+            return None
 
-def find(store: ArtifactStore, key: str) -> Tensors | None:
-    """The tensors of a stored piece, if it is there."""
-    return load_file(store.local_path(key)) if store.exists(key) else None
+    def keep(self, keys: Mapping[Piece, str], outputs: TeacherOutputs) -> None:
+        """Put pieces of outputs on the shelf; one that is there already stays."""
+        with self.store.staging() as folder:
+            files = {key: folder / f"{piece}.safetensors" for piece, key in keys.items()}
+            for piece, key in keys.items():
+                tensors = {name: getattr(outputs, name).contiguous() for name in _TENSORS[piece]}
+                save_file(tensors, files[key])
+            self.lease.write(partial(self._keep, files))
 
+    def _keep(self, files: Mapping[str, Path], session: Session) -> bool:
+        for key in sorted(files):
+            size = files[key].stat().st_size if files[key].exists() else self.store.size(key)
+            stored_outputs.record(session, key, size, self.computation)
+            if not self.store.exists(key):
+                self.store.put_file(key, files[key])
+        return True
 
-def keep(store: ArtifactStore, key: str, piece: Piece, outputs: TeacherOutputs) -> None:
-    """Store a piece of outputs; one that is there already stays."""
-    if store.exists(key):
-        return
-    with store.staging() as folder:
-        path = folder / "outputs.safetensors"
-        save_file({name: getattr(outputs, name).contiguous() for name in _TENSORS[piece]}, path)
-        store.put_file(key, path)
+    def count(self, *, reused: int, computed: int) -> None:
+        """Tell the metrics how many shards of a teacher were here, and how many were not."""
+
+        def change(session: Session) -> bool:
+            stored_outputs.count(session, stored_outputs.REUSED, reused)
+            stored_outputs.count(session, stored_outputs.COMPUTED, computed)
+            return True
+
+        self.lease.write(change)

@@ -16,4 +16,4 @@ def prepare(run: Run) -> None:
         run.stop_if_asked()
         run.folders.append(folder_of(model, work.store))
         run.progress.advance(done + 1, len(models) + 1)
-    run.texts = read_texts(work.store, work.corpus)
+    run.texts = read_texts(work.store, work.corpus, run.scratch)

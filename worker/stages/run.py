@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from worker.assignment import Assignment
+from worker.corpus import Texts
 from worker.muka import LabelSpace, Method, StoppedError, Training, get_method
 from worker.progress import Progress
 
@@ -18,8 +19,10 @@ class Run:
     assignment: Assignment
     progress: Progress
     device: torch.device
-    texts: list[str] = field(default_factory=list)
+    scratch: Path
+    """On whose disk everything lies that has a row for each text."""
     folders: list[Path] = field(default_factory=list)
+    texts: Texts = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property

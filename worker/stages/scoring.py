@@ -1,11 +1,13 @@
 """What the teachers say about the corpus."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from worker.muka import Need
-from worker.scores import Asked, Scores, Scoring
+from app.domain.stored_outputs import Asked
+from worker.corpus import Texts
+from worker.scores import Scores, Scoring, WaitingTeacher
 from worker.stages.run import Run
-from worker.stored_outputs import Conditions
+from worker.stored_outputs import Shelf, computation
 from worker.teachers import load_teacher
 
 
@@ -13,7 +15,7 @@ def score(run: Run) -> list[Scores]:
     """All teachers about all texts of the corpus, and what it took."""
     teachers = run.assignment.resolved.teachers
     counter = run.counter(len(teachers) * len(run.texts))
-    scores = ask(run, run.texts, counter, features=Need.TEACHER_FEATURES in run.method.needs)
+    scores = _ask(run, run.texts, _asked(run), counter)
     for index, (teacher, found) in enumerate(zip(teachers, scores, strict=True)):
         computed = found.shards - found.reused
         message = f"{teacher.reference}: {computed} shards computed, {found.reused} reused"
@@ -22,25 +24,27 @@ def score(run: Run) -> list[Scores]:
     return scores
 
 
-def ask(
-    run: Run, texts: list[str], on_texts: Callable[[float], None], *, features: bool = False
-) -> list[Scores]:
-    """All teachers about these texts, with the method's number of passes."""
-    teachers, training = run.assignment.resolved.teachers, run.training
-    conditions = Conditions(
-        sampling=run.method.sampling,
-        max_length=training.max_length,
-        precision=training.precision,
-        device=run.device,
-        company=tuple((teacher.digest, tuple(teacher.labels)) for teacher in teachers),
-    )
-    scoring = Scoring(run.assignment.store, conditions, features, on_texts, run.should_stop)
-    return scoring.score([_asked(run, index) for index in range(len(teachers))], texts)
+def score_held_out(run: Run, texts: Texts, on_texts: Callable[[float], None]) -> list[Scores]:
+    """All teachers about texts that nothing is trained on: what they answer and how sure they are."""
+    return _ask(run, texts, replace(_asked(run), features=False), on_texts)
 
 
-def _asked(run: Run, index: int) -> Asked:
+def _asked(run: Run) -> Asked:
+    teachers = run.assignment.resolved.teachers
+    company = tuple((teacher.digest, tuple(teacher.labels)) for teacher in teachers)
+    return Asked.by(run.assignment.recipe, company)
+
+
+def _ask(run: Run, texts: Texts, asked: Asked, on_texts: Callable[[float], None]) -> list[Scores]:
+    work, precision = run.assignment, run.training.precision
+    shelf = Shelf(work.store, work.lease, computation(precision, run.device))
+    scoring = Scoring(shelf, asked, precision, run.scratch, on_texts, run.should_stop)
+    return scoring.score([_waiting(run, index) for index in range(len(work.resolved.teachers))], texts)
+
+
+def _waiting(run: Run, index: int) -> WaitingTeacher:
     teacher, folder = run.assignment.resolved.teachers[index], run.folders[index]
     precision = run.training.precision
-    return Asked(
+    return WaitingTeacher(
         teacher.digest, lambda: load_teacher(teacher, folder, device=run.device, precision=precision)
     )

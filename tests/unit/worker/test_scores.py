@@ -1,17 +1,25 @@
 """What teachers are asked, and what the store answers for them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import torch
 
+from app.domain.stored_outputs import Asked
+from app.persistence import stored_outputs
+from app.persistence.database import Database
+from app.persistence.stored_outputs import COMPUTED, REUSED
 from app.storage import ArtifactStore
+from tests.jobs import add_job
 from tests.tiny_models import TEXTS, make_teacher
-from worker.muka import SHARD_SIZE, Sampling, Teacher
-from worker.scores import Asked, Scores, Scoring, shards_of
-from worker.stored_outputs import Conditions
+from worker.corpus import Texts
+from worker.lease import Lease
+from worker.muka import Sampling, Teacher
+from worker.scores import Scores, Scoring, WaitingTeacher
+from worker.stored_outputs import Shelf, computation
 
 LABELS = (("travel", "money"), ("food", "other"))
 FIXED = Sampling(passes=3)
@@ -28,20 +36,25 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 class Desk:
     """Two teachers, the second without dropout, and how often each was loaded."""
 
-    store: ArtifactStore
+    shelf: Shelf
     folders: list[Path]
+    scratch: Path
     loaded: list[int] = field(default_factory=list)
     texts_done: float = 0.0
 
     def score(self, sampling: Sampling, *, features: bool = False) -> list[Scores]:
         torch.set_num_threads(1)
-        company = tuple((str(i), labels) for i, labels in enumerate(LABELS))
-        conditions = Conditions(
-            sampling, max_length=16, precision="float32", device=torch.device("cpu"), company=company
+        asked = Asked(
+            max_length=16,
+            passes=sampling.passes,
+            bound=sampling.adaptive_bound,
+            features=features,
+            company=tuple((str(i), labels) for i, labels in enumerate(LABELS)),
         )
         self.loaded, self.texts_done = [], 0.0
-        scoring = Scoring(self.store, conditions, features, self._count, lambda: False)
-        return scoring.score([Asked(str(i), lambda i=i: self._load(i)) for i in range(2)], TEXTS)  # type: ignore[misc]
+        scoring = Scoring(self.shelf, asked, "float32", self.scratch, self._count, lambda: False)
+        texts = Texts.spooled([pa.array(TEXTS)], self.scratch)
+        return scoring.score([WaitingTeacher(str(i), lambda i=i: self._load(i)) for i in range(2)], texts)  # type: ignore[misc]
 
     def _load(self, index: int) -> Teacher:
         self.loaded.append(index)
@@ -52,8 +65,11 @@ class Desk:
 
 
 @pytest.fixture
-def desk(store: ArtifactStore, folders: list[Path]) -> Desk:
-    return Desk(store, folders)
+def desk(store: ArtifactStore, folders: list[Path], sqlite_url: str, tmp_path: Path) -> Iterator[Desk]:
+    database = Database(sqlite_url)
+    lease = Lease(database, add_job(database), 1, lease_seconds=60, heartbeat_seconds=1)
+    yield Desk(Shelf(store, lease, computation("float32", torch.device("cpu"))), folders, tmp_path)
+    database.close()
 
 
 def passes(scores: Sequence[Scores]) -> list[int]:
@@ -120,8 +136,29 @@ def test_features_that_are_wanted_later_take_one_pass_and_leave_the_samples(desk
     assert passes(desk.score(FIXED, features=True)) == [0, 0]
 
 
-def test_shards_depend_on_the_corpus_alone() -> None:
-    texts = [str(n) for n in range(2 * SHARD_SIZE + 1)]
-    shards = shards_of(texts)
-    assert [len(shard) for shard in shards] == [SHARD_SIZE, SHARD_SIZE, 1]
-    assert [text for shard in shards for text in shard] == texts
+@pytest.mark.parametrize("ruin", ["missing", "broken"])
+def test_a_file_that_is_gone_or_broken_is_computed_again(desk: Desk, ruin: str) -> None:
+    first = desk.score(FIXED)
+    for key in list(desk.shelf.store.list("scores")):
+        path = desk.shelf.store.local_path(key)
+        path.unlink() if ruin == "missing" else path.write_bytes(b"nonsense")
+    again = desk.score(FIXED)
+    assert passes(again) == passes(first)
+    assert same(first, again)
+    assert passes(desk.score(FIXED)) == [0, 0]
+
+
+def test_hits_and_misses_are_counted_for_the_metrics(desk: Desk) -> None:
+    desk.score(FIXED)
+    desk.score(FIXED)
+    desk.score(Sampling(passes=4))
+    with desk.shelf.lease._database.read() as session:
+        counted = [stored_outputs.counted(session, name) for name in (REUSED, COMPUTED)]
+    assert counted == [3, 3], "without dropout the second teacher has nothing to add for the fourth pass"
+
+
+def test_nothing_is_left_on_the_scratch_disk(desk: Desk) -> None:
+    before = set(desk.scratch.iterdir())
+    scores = desk.score(FIXED)
+    assert set(desk.scratch.iterdir()) <= {*before, desk.scratch / "store"}
+    assert scores[0].outputs.logits.shape == (n, 2)

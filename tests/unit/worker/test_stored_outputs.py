@@ -1,85 +1,112 @@
-"""What stored outputs depend on, and on nothing else."""
+"""What the names of stored outputs depend on, and on nothing else."""
 
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
-from app.storage import ArtifactStore
-from worker.muka import Sampling, TeacherOutputs
-from worker.stored_outputs import Conditions, Piece, find, keep
+from app.domain.methods import SPECS
+from app.domain.recipe import Recipe
+from app.domain.stored_outputs import SHARD_TEXTS, Asked, Computation, Piece
+from app.storage.corpus_texts import digest, of_equal_size
+from worker.muka import SHARD_SIZE, Need, get_method
+from worker.muka.methods import METHODS
+from worker.stored_outputs import computation
 
-TEXTS = ["one", "two"]
-SAMPLING = Sampling(passes=4, seed=1)
-CONDITIONS = Conditions(SAMPLING, max_length=16, precision="float32", device=torch.device("cpu"))
-ADAPTIVE = replace(
-    CONDITIONS, sampling=replace(SAMPLING, adaptive_bound=0.1), company=(("digest", ("a", "b")),)
-)
-
-
-def key(conditions: Conditions, piece: Piece = Piece.SAMPLES, shard: int = 0) -> str:
-    return conditions.key(piece, "digest", TEXTS, shard)
+HERE = Computation("float32", "cpu, torch 1")
+ASKED = Asked(max_length=16, passes=4, seed=1)
+ADAPTIVE = replace(ASKED, bound=0.1, company=(("digest", ("a", "b")),))
+TEXTS = digest(pa.array(["one", "two"]))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"sampling": replace(SAMPLING, passes=5)},
-        {"sampling": replace(SAMPLING, seed=2)},
-        {"max_length": 17},
-        {"precision": "bfloat16"},
-    ],
-)
-def test_other_conditions_are_other_samples(change: dict[str, Any]) -> None:
-    assert key(replace(CONDITIONS, **change)) != key(CONDITIONS)
+def key(asked: Asked, piece: Piece = Piece.SAMPLES, shard: int = 0, by: Computation = HERE) -> str:
+    return asked.key(piece, by, teacher="digest", texts=TEXTS, shard=shard)
 
 
-def test_teacher_texts_place_and_piece_are_in_the_key() -> None:
+@pytest.mark.parametrize("change", [{"passes": 5}, {"seed": 2}, {"max_length": 17}])
+def test_who_asks_for_something_else_gets_other_samples(change: dict[str, Any]) -> None:
+    assert key(replace(ASKED, **change)) != key(ASKED)
+
+
+@pytest.mark.parametrize("piece", Piece)
+@pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"software": "cuda, torch 1"}])
+def test_other_hardware_and_versions_compute_other_numbers(piece: Piece, change: dict[str, Any]) -> None:
+    assert key(ASKED, piece, by=replace(HERE, **change)) != key(ASKED, piece)
+
+
+def test_teacher_texts_place_and_piece_are_in_the_name() -> None:
     keys = {
-        key(CONDITIONS),
-        key(CONDITIONS, shard=1),
-        key(CONDITIONS, Piece.LOGITS),
-        key(CONDITIONS, Piece.FEATURES),
-        CONDITIONS.key(Piece.SAMPLES, "other", TEXTS, 0),
-        CONDITIONS.key(Piece.SAMPLES, "digest", ["onetwo", ""], 0),
+        key(ASKED),
+        key(ASKED, shard=1),
+        key(ASKED, Piece.LOGITS),
+        key(ASKED, Piece.FEATURES),
+        ASKED.key(Piece.SAMPLES, HERE, teacher="other", texts=TEXTS, shard=0),
+        ASKED.key(Piece.SAMPLES, HERE, teacher="digest", texts="other", shard=0),
     }
     assert len(keys) == 6
 
 
 @pytest.mark.parametrize("piece", [Piece.LOGITS, Piece.FEATURES])
 def test_the_deterministic_pass_does_not_depend_on_sampling_or_place(piece: Piece) -> None:
-    other = replace(ADAPTIVE, sampling=Sampling(passes=9, seed=9))
-    assert key(CONDITIONS, piece) == key(other, piece, shard=3)
+    other = replace(ADAPTIVE, passes=9, seed=9)
+    assert key(ASKED, piece) == key(other, piece, shard=3)
 
 
 def test_the_other_teachers_bound_and_score_matter_to_adaptive_sampling_only() -> None:
     other = (("digest", ("a", "b")), ("another", ("c", None)))
-    assert key(replace(CONDITIONS, company=other)) == key(CONDITIONS)
+    assert key(replace(ASKED, company=other)) == key(ASKED)
     changed = [
         replace(ADAPTIVE, company=other),
-        replace(ADAPTIVE, sampling=replace(ADAPTIVE.sampling, adaptive_bound=0.2)),
-        replace(ADAPTIVE, sampling=replace(ADAPTIVE.sampling, score="bald")),
-        CONDITIONS,
+        replace(ADAPTIVE, bound=0.2),
+        replace(ADAPTIVE, score="bald"),
+        ASKED,
     ]
-    assert len({key(conditions) for conditions in [ADAPTIVE, *changed]}) == 5
+    assert len({key(asked) for asked in [ADAPTIVE, *changed]}) == 5
+
+
+def test_texts_are_told_apart_by_where_each_of_them_ends() -> None:
+    lists = [["one", "two"], ["onetwo", ""], ["", "onetwo"], ["one", "two", ""], ["two", "one"]]
+    assert len({digest(pa.array(texts)) for texts in lists}) == len(lists)
+
+
+def test_the_digest_does_not_depend_on_how_the_texts_lie_in_memory() -> None:
+    part = pa.array(["before", "one", "two", "after"]).slice(1, 2)
+    assert digest(part) == TEXTS
+
+
+@pytest.mark.parametrize("groups", [[10], [3, 3, 4], [1] * 10, [9, 1], [4, 4, 2]])
+def test_shards_depend_on_the_corpus_alone_and_not_on_its_row_groups(groups: list[int]) -> None:
+    texts, found = iter(map(str, range(10))), []
+    batches = (pa.record_batch([pa.array([next(texts) for _ in range(n)])], ["text"]) for n in groups)
+    for batch in of_equal_size(batches, 4):
+        found.append(batch.column("text").to_pylist())
+    assert found == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
+
+
+def test_api_and_library_cut_shards_of_one_size() -> None:
+    assert SHARD_TEXTS == SHARD_SIZE
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_what_a_recipe_asks_for_is_what_the_method_samples(name: str) -> None:
+    settings = {"adaptive": True, "adaptive_bound": 0.1, "mc_samples": 5, "mc_seed": 7, "score": "bald"}
+    taken = {each: value for each, value in settings.items() if each in SPECS[name].model_fields}
+    method = get_method(name, **taken)
+    recipe = Recipe.model_validate({"teachers": ["a", "b"], "corpus": "c", "method": {"name": name, **taken}})
+    asked = Asked.by(recipe, ())
+    sampling = method.sampling
+    assert (asked.passes, asked.seed, asked.bound, asked.score) == (
+        sampling.passes,
+        sampling.seed,
+        sampling.adaptive_bound,
+        sampling.score,
+    )
+    assert asked.features == (Need.TEACHER_FEATURES in METHODS[name].needs)
 
 
 def test_auto_is_what_it_means_on_this_machine() -> None:
-    auto = key(replace(CONDITIONS, precision="auto"))
-    assert auto in {key(CONDITIONS), key(replace(CONDITIONS, precision="bfloat16"))}
-
-
-def test_a_piece_is_found_as_it_was_kept_and_never_replaced(store: ArtifactStore) -> None:
-    first, second = (
-        TeacherOutputs(torch.full((2, 2), value), torch.ones(2, 2), torch.ones(2).short(), torch.zeros(2))
-        for value in (1.0, 2.0)
-    )
-    name = key(CONDITIONS, Piece.LOGITS)
-    assert find(store, name) is None
-    keep(store, name, Piece.LOGITS, first)
-    keep(store, name, Piece.LOGITS, second)
-    found = find(store, name)
-    assert found is not None
-    assert list(found) == ["logits"]
-    assert torch.equal(found["logits"], first.logits)
+    cpu = torch.device("cpu")
+    assert computation("auto", cpu) in {computation(each, cpu) for each in ("float32", "bfloat16")}
+    assert computation("float32", cpu).precision == "float32"

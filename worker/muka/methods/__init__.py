@@ -63,6 +63,7 @@ def catalogue() -> dict[str, Any]:
             "summary": (inspect.getdoc(method) or "").split("\n", 1)[0],
             "source": method.source,
             "trains_student": method.trains_student,
+            "needs": sorted(method.needs),
             "parameters": method.parameters(),
         }
         for name, method in METHODS.items()

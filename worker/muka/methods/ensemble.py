@@ -16,6 +16,7 @@ class Ensemble(ChoosingMethod):
     name: ClassVar[str] = "ensemble"
     source: ClassVar[str] = "Li et al. 2021, https://arxiv.org/abs/2112.07327"
     trains_student: ClassVar[bool] = False
+    takes_parts: ClassVar[bool] = True
 
     @classmethod
     def like(cls, method: Method) -> "Ensemble":

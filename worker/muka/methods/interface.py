@@ -1,6 +1,7 @@
 """What every method takes and gives.
 
-A method sees the whole corpus once (`supervise`) and answers with columns: tensors with one row a text.
+A method sees the whole corpus (`supervise`) and answers with columns: tensors with one row a text. One that
+says so (`takes_parts`) is asked part by part, so that nothing as long as the corpus need be in memory.
 The training loop cuts the rows of a batch out of every column and hands them, with what the student said
 about these texts, to the method's objective. So a method may prepare whatever it likes (neighbours in the
 corpus, concatenated logits, features), and its loss may want whatever it prepared.
@@ -8,7 +9,7 @@ corpus, concatenated logits, features), and its loss may want whatever it prepar
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -41,6 +42,7 @@ class Evidence:
         embeddings: [n, width] normalised, if needed.
         student_width: Width of the student's pooled features, for adapters.
         seed: The training's, for the first weights of adapters.
+        corpus: The evidence of the whole corpus, where this is a part of it.
     """
 
     label_space: LabelSpace
@@ -48,6 +50,21 @@ class Evidence:
     embeddings: Tensor | None = None
     student_width: int | None = None
     seed: int = 1
+    corpus: "Evidence | None" = None
+
+    def __len__(self) -> int:
+        return len(self.outputs[0])
+
+    @property
+    def whole(self) -> "Evidence":
+        """Of the whole corpus."""
+        return self if self.corpus is None else self.corpus
+
+    def rows(self, span: slice) -> "Evidence":
+        """The part for some texts; it shares the memory of the whole."""
+        outputs = [each.rows(span) for each in self.outputs]
+        embeddings = None if self.embeddings is None else self.embeddings[span]
+        return replace(self, outputs=outputs, embeddings=embeddings, corpus=self.whole)
 
 
 class Objective(nn.Module):
@@ -143,12 +160,16 @@ class Method(Settings, ABC):
         source: Where it comes from.
         needs: What the evidence must hold beside logits and scores.
         trains_student: False where the supervision, computed for a text at inference, is the answer.
+        takes_parts: Whether `supervise` gives the same rows when it is called for a part of the corpus
+            (`Evidence.rows`): what it makes of a text depends on that text alone, or on `evidence.whole`.
+            Then a corpus may be larger than the memory.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
     needs: ClassVar[frozenset[Need]] = frozenset()
     trains_student: ClassVar[bool] = True
+    takes_parts: ClassVar[bool] = False
 
     @property
     def sampling(self) -> Sampling:
@@ -157,7 +178,7 @@ class Method(Settings, ABC):
 
     @abstractmethod
     def supervise(self, evidence: Evidence) -> Supervision:
-        """Prepare the supervision of the whole corpus."""
+        """Prepare the supervision of all texts of the evidence."""
 
     def settings(self) -> dict[str, Any]:
         """Name and settings as plain values."""

@@ -16,6 +16,7 @@ class Muka(ChoosingMethod):
 
     name: ClassVar[str] = "muka"
     source: ClassVar[str] = "Li et al. 2021, https://arxiv.org/abs/2112.07327"
+    takes_parts: ClassVar[bool] = True
 
     reweight: Literal["margin", "none"] = parameter(
         "margin",

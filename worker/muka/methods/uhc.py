@@ -19,6 +19,7 @@ class UHC(Method):
 
     name: ClassVar[str] = "uhc"
     source: ClassVar[str] = "Vongkulbhisal et al. 2019, https://arxiv.org/abs/1904.06062"
+    takes_parts: ClassVar[bool] = True
 
     teacher_temperature: float = parameter(
         5.0,

@@ -16,6 +16,7 @@ class VanillaKD(Method):
 
     name: ClassVar[str] = "vanilla_kd"
     source: ClassVar[str] = "Hinton et al. 2015, https://arxiv.org/abs/1503.02531"
+    takes_parts: ClassVar[bool] = True
 
     teacher_temperature: float = parameter(
         5.0,

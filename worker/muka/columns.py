@@ -1,0 +1,101 @@
+"""Tensors with one row a text, filled shard by shard, and kept in files that the kernel maps into memory.
+
+So a corpus may be larger than the memory. The files have no name: their space is free again when the last
+tensor over them is gone, however the process ends.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
+
+ROWS_AT_ONCE = 16_384
+"""How many rows are worked on at a time where all of them are gone through."""
+
+
+def spans(rows: int, size: int = ROWS_AT_ONCE) -> Iterator[slice]:
+    """The numbers 0 to `rows` in pieces of `size`."""
+    for start in range(0, rows, size):
+        yield slice(start, min(rows, start + size))
+
+
+def mapped_array(shape: tuple[int, ...], dtype: DTypeLike, folder: Path) -> NDArray[np.generic]:
+    """Zeros in a nameless file on the disk of `folder`.
+
+    Raises:
+        OSError: The disk is full. It is asked for all of the space at once: written to later through the
+            mapping, a full disk would kill the process.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:  # macOS
+            file.truncate(size)
+        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+
+def joined(parts: Iterable[NDArray[Any]], folder: Path | None) -> NDArray[Any]:
+    """Flat arrays one after the other, in a nameless file on the disk of `folder`; None: in memory."""
+    if folder is None:
+        return np.concatenate(list(parts))
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for part in parts:
+            file.write(part.data)
+            dtype = part.dtype
+        file.flush()
+        return np.memmap(file, dtype=dtype, mode="r")
+
+
+class Columns(Mapping[str, Tensor]):
+    """Columns of n rows, by name; each has the shape and type of its first part.
+
+    Args:
+        rows: n.
+        folder: On whose disk they lie; None keeps them in memory.
+    """
+
+    def __init__(self, rows: int, folder: Path | None = None) -> None:
+        self.rows = rows
+        self._folder = folder
+        self._columns: dict[str, Tensor] = {}
+
+    def put(self, start: int, part: Mapping[str, Tensor]) -> None:
+        """Fill the rows from `start` on; [b, ...] on the CPU, by column."""
+        for name, values in part.items():
+            if name not in self._columns:
+                self._columns[name] = self._empty((self.rows, *values.shape[1:]), values.dtype)
+            self._columns[name][start : start + len(values)] = values
+
+    def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        if self._folder is None:
+            return torch.zeros(shape, dtype=dtype)
+        return torch.from_numpy(mapped_array(shape, torch.empty(0, dtype=dtype).numpy().dtype, self._folder))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+def filled(
+    rows: int,
+    make: Callable[[slice], Mapping[str, Tensor]],
+    folder: Path | None = None,
+    size: int = ROWS_AT_ONCE,
+) -> Columns:
+    """Columns whose parts `make` gives, one span of rows after the other."""
+    columns = Columns(rows, folder)
+    for span in spans(rows, size):
+        columns.put(span.start, make(span))
+    return columns
