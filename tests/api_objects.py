@@ -1,4 +1,4 @@
-"""Corpora, models and students for tests of the API, put into database and store as the service does."""
+"""Corpora, models, students and webhooks for tests, put into database and store as the service does."""
 
 import hashlib
 import json
@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.domain.identifiers import Prefix, new_id
-from app.persistence.tables import Corpus, Model, Student
+from app.domain.webhook import WebhookEvent, new_secret
+from app.persistence.tables import Corpus, Model, Student, Webhook
 from app.services.backend import Backend
 
 OWNER = "default"
@@ -101,6 +102,22 @@ def add_student(
     with backend.database.write() as session:
         session.add(student)
     return student_id
+
+
+def add_webhook(
+    backend: Backend,
+    url: str = "https://example.com/muka",
+    *,
+    events: Sequence[WebhookEvent] = tuple(WebhookEvent),
+    owner: str = OWNER,
+) -> Webhook:
+    """A webhook as it is made; its URL is not checked."""
+    webhook = Webhook(
+        id=new_id(Prefix.WEBHOOK), owner=owner, url=url, events=list(events), secret=new_secret()
+    )
+    with backend.database.write() as session:
+        session.add(webhook)
+    return webhook
 
 
 def put_folder(backend: Backend, prefix: str, files: Mapping[str, bytes]) -> list[dict[str, Any]]:

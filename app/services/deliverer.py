@@ -36,12 +36,15 @@ GONE = 410
 class Deliverer:
     """A thread with an event loop of its own: what waits for receivers never waits in a request's way."""
 
-    def __init__(self, backend: Backend, poster: Poster | None = None) -> None:
+    def __init__(
+        self, backend: Backend, poster: Poster | None = None, *, every_seconds: float = LOOK_AGAIN_SECONDS
+    ) -> None:
         settings = backend.settings
         self._backend = backend
         self._poster = poster or Poster(
             Guard(settings.webhook_allowed_networks), settings.webhook_timeout_seconds
         )
+        self._every_seconds = every_seconds
         self._busy: Counter[str] = Counter()
         self._has_failed = False
         self._thread = threading.Thread(target=self._run, name="deliverer", daemon=True)
@@ -73,7 +76,7 @@ class Deliverer:
                 for claim in await self._claim():
                     self._busy[claim.webhook.id] += 1
                     sending.create_task(self._send(claim))
-                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                await asyncio.sleep(self._every_seconds)
 
     async def _claim(self) -> list[Claim]:
         """What is due and fits; nothing while the database is away, which is told once."""

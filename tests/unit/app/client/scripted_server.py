@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -67,10 +68,14 @@ class ScriptedServer:
 
 
 @contextmanager
-def running() -> Iterator[ScriptedServer]:
+def running(
+    host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[ScriptedServer]:
     scripted = ScriptedServer()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(scripted))
-    scripted.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server = ThreadingHTTPServer((host, port), _handler_of(scripted))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    scripted.url = f"{'https' if tls else 'http'}://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     yield scripted
