@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from app.domain.access import DEFAULT_CALLER, Caller, Scope
 from app.domain.errors import NotFoundError, UnauthorizedError
@@ -80,8 +80,11 @@ def is_locked(database: Database, settings: Settings) -> bool:
 class Keyring:
     """Who is behind a key. One a process: it remembers valid keys for a few seconds."""
 
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, settings: Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._database = database
+        self._clock = clock
         self._given = _digest(settings.api_key.get_secret_value()) if settings.api_key else None
         self._may_be_open = settings.api_key is None and settings.is_loopback
         self._remembered: dict[str, tuple[float, Caller]] = {}
@@ -89,7 +92,7 @@ class Keyring:
     def remembered(self, key: str) -> Caller | None:
         """Without asking the database; None: ask `caller`."""
         until, caller = self._remembered.get(_digest(key), (0.0, None))
-        return caller if time.monotonic() < until else None
+        return caller if self._clock() < until else None
 
     def caller(self, key: str) -> Caller:
         """Who sends this key; empty: none was sent.
@@ -129,7 +132,7 @@ class Keyring:
 
     def _remember(self, digest: str, caller: Caller) -> Caller:
         """Only valid keys, so that nobody fills the memory with inventions."""
-        self._remembered[digest] = (time.monotonic() + REMEMBERED_SECONDS, caller)
+        self._remembered[digest] = (self._clock() + REMEMBERED_SECONDS, caller)
         return caller
 
 
