@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     store = open_store(settings.resolved_store_dir())
     watch = watched(
         lease,
-        lambda: outcome.stalled(lease, store, settings.stall_seconds),
+        lambda: outcome.stalled(lease, settings.stall_seconds),
         stall_seconds=settings.stall_seconds,
         frozen_seconds=settings.lease_seconds + FROZEN_GRACE_SECONDS,
     )
@@ -70,7 +70,7 @@ def carry_out(settings: Settings, database: Database, store: ArtifactStore, leas
         log.warning("%s", error)
         return LOST
     except StoppedError:
-        return _end(lambda: outcome.stopped(lease, store))
+        return _end(lambda: outcome.stopped(lease))
     except (OperationalError, InterfaceError):
         raise  # the database is gone, not the job's fault: the parent tells, or the lease runs out
     except Exception as error:

@@ -149,16 +149,30 @@ class Lease:
                 raise LeaseLostError(f"attempt {self.attempt} does not hold {self.job_id} any more")
             return answer
 
-    def tell(self, kind: str, message: str, data: dict[str, Any] | None = None, **columns: Any) -> None:
-        """Append an event, and set columns with it. Raises `LeaseLostError`."""
+    def tell(
+        self,
+        kind: str,
+        message: str,
+        data: dict[str, Any] | None = None,
+        *,
+        also: Callable[[Session], object] = lambda _: None,
+        **columns: Any,
+    ) -> None:
+        """Append an event, and set columns with it. Raises `LeaseLostError`.
+
+        `also`: a further change in the same transaction, once it is sure that the attempt holds the job.
+        """
         self.moved_at = time.monotonic()
 
         def change(session: Session) -> bool:
             if columns and self._set(session, columns) is None:
                 return False
-            return amalgamations.tell(
+            told = amalgamations.tell(
                 session, self.job_id, self.attempt, kind=kind, message=message, data=data
             )
+            if told:
+                also(session)
+            return told
 
         self.write(change)
 

@@ -8,22 +8,21 @@ from app.domain.failure import failure
 from app.domain.status import FailureCode, Status
 from app.persistence import amalgamations
 from app.persistence.tables import Amalgamation
-from app.storage import ArtifactStore
 from worker.failures import Failure, failure_of
 from worker.lease import Lease, LeaseLostError, StopReason, give_back
 
 _TIMEOUT = Failure(
     FailureCode.TIMEOUT,
     "the job ran longer than its max_runtime_seconds",
-    "Create it again with a larger max_runtime_seconds: the teachers' outputs so far are kept and reused.",
+    "Resume it (POST /amalgamations/{id}/resume): it goes on from its checkpoint, and the time starts anew.",
 )
 
 
 _STALLED = Failure(
     FailureCode.TIMEOUT,
     "the job made no progress for {seconds:g} s",
-    "Create it again: the teachers' outputs so far are kept and reused. The worker's log tells where it "
-    "stood still; MUKA_STALL_SECONDS sets the limit.",
+    "Resume it (POST /amalgamations/{id}/resume): it goes on from its checkpoint. The worker's log tells "
+    "where it stood still; MUKA_STALL_SECONDS sets the limit.",
 )
 
 
@@ -32,11 +31,10 @@ def failed(lease: Lease, error: Exception) -> None:
     _fail(lease, failure_of(error))
 
 
-def stopped(lease: Lease, store: ArtifactStore) -> None:
+def stopped(lease: Lease) -> None:
     """What the reason for stopping asks for. Raises `LeaseLostError`."""
     if lease.stop_reason == StopReason.CANCELLED:
         lease.end(Status.CANCELLED, "cancelled while running")
-        store.delete(f"jobs/{lease.job_id}")
     elif lease.stop_reason == StopReason.TIMEOUT:
         _fail(lease, _TIMEOUT)
     elif lease.stop_reason == StopReason.WARM_STOP:
@@ -45,10 +43,10 @@ def stopped(lease: Lease, store: ArtifactStore) -> None:
         raise LeaseLostError(f"attempt {lease.attempt} does not hold {lease.job_id} any more")
 
 
-def stalled(lease: Lease, store: ArtifactStore, seconds: float) -> None:
+def stalled(lease: Lease, seconds: float) -> None:
     """The attempt stands still: what it was asked to do before, else a failure. Raises `LeaseLostError`."""
     if lease.stop_reason is not None:
-        stopped(lease, store)
+        stopped(lease)
     else:
         _fail(lease, replace(_STALLED, message=_STALLED.message.format(seconds=seconds)))
 

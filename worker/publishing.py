@@ -36,7 +36,7 @@ def write_folder(
 def describe(
     folder: Path, *, card: Mapping[str, Any], story: Mapping[str, Any], hidden: Collection[str] = ()
 ) -> list[dict[str, Any]]:
-    """README.md, muka.json and MANIFEST.json of a model's folder; the manifest leaves the hidden files out."""
+    """README.md, muka.json and MANIFEST.json of a model; the hidden files are not in the manifest."""
     write_model_card(folder, card)
     (folder / "muka.json").write_text(_json(story), encoding="utf-8")
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in hidden)

@@ -60,6 +60,30 @@ def of_training(
     return told
 
 
+def of_checkpoint(work: Assignment, place: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known in the middle of a training; `place`: `step`, `total_steps`, `epoch`, `loss`."""
+    teachers = work.resolved.teachers
+    told: dict[str, Any] = {
+        "labels": work.resolved.labels,
+        "teachers": [
+            {"name": each.reference, "architecture": each.architecture, "revision": each.commit}
+            | {"digest": each.digest, "labels": each.labels}
+            for each in teachers
+        ],
+        "corpus": {
+            "id": work.corpus.id,
+            "texts": work.corpus.texts,
+            "content_sha256": work.corpus.content_sha256,
+        },
+        "method": work.recipe.method.model_dump(),
+        "training": dict(place),
+        "versions": _versions(),
+    }
+    if place["step"] < place["total_steps"]:
+        told["unfinished"] = {name: place[name] for name in ("step", "total_steps")}
+    return told
+
+
 def _teacher(work: Assignment, index: int, scores: Scores) -> dict[str, Any]:
     teacher = work.resolved.teachers[index]
     passes = scores.outputs.passes

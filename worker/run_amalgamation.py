@@ -3,19 +3,21 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from app.domain.status import Stage
 from worker.assignment import Assignment
-from worker.checkpoints import Checkpoints
+from worker.muka import StoppedError
 from worker.progress import Progress
 from worker.stages.evaluating import evaluate
 from worker.stages.preparing import prepare
 from worker.stages.publishing import publish
 from worker.stages.run import Run
+from worker.stages.saving import Saving
 from worker.stages.scoring import score
-from worker.stages.training import train
+from worker.stages.training import Trained, train
 
 
 def run(assignment: Assignment) -> None:
@@ -30,18 +32,40 @@ def run(assignment: Assignment) -> None:
     assignment.lease.fresh_columns = progress.fresh_columns
     left = assignment.seconds_left()
     assignment.lease.deadline = None if left is None else time.monotonic() + left
-    this = Run(assignment, progress, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    this = Run(assignment, progress, device=_device(), scratch=_scratch(assignment))
+    saving = Saving(this)
     with _stage(this, Stage.PREPARING, "preparing models and texts"):
         prepare(this)
     with _stage(this, Stage.SCORING, "asking the teachers"):
         scores = score(this)
     with _stage(this, Stage.TRAINING, "training the student"):
-        trained = train(this, scores)
-    with _stage(this, Stage.EVALUATING, "measuring the student"):
-        findings = evaluate(this, scores, trained)
-    with _stage(this, Stage.PUBLISHING, "publishing the student"):
-        publish(this, trained.student, findings)
-    Checkpoints(assignment.store, assignment.lease.job_id, assignment.lease.attempt).forget()
+        trained = train(this, scores, saving)
+    with _saved_if_stopped(saving, trained):
+        with _stage(this, Stage.EVALUATING, "measuring the student"):
+            findings = evaluate(this, scores, trained)
+        with _stage(this, Stage.PUBLISHING, "publishing the student"):
+            publish(this, trained.student, findings)
+    saving.finish()
+
+
+@contextlib.contextmanager
+def _saved_if_stopped(saving: Saving, trained: Trained) -> Iterator[None]:
+    """Who cancels now may want to keep what is trained already."""
+    try:
+        yield
+    except StoppedError:
+        saving.save_trained(trained.student, trained.report)
+        raise
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _scratch(assignment: Assignment) -> Path:
+    folder = assignment.settings.resolved_scratch_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @contextlib.contextmanager

@@ -92,6 +92,19 @@ class TrainingSpec(Part):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
+class CheckpointSpec(Part):
+    """Which states of the training are kept beside the student, as models of their own."""
+
+    every: Literal["epoch"] | Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Save at the end of every epoch, or after every so many steps. null: only where the "
+        "service saves for itself, every MUKA_CHECKPOINT_SECONDS.",
+    )
+    keep: int = Field(
+        1, ge=0, le=100, description="The newest so many stay when the job has ended, for a while."
+    )
+
+
 class EvaluationSpec(Part):
     """A labelled corpus on which the student and its teachers are measured. Never trained on."""
 
@@ -109,6 +122,7 @@ class Recipe(Part):
     student: StudentSpec = StudentSpec()
     method: AnyMethod = Field(SPECS[DEFAULT](name=DEFAULT), description="How the student is made.")
     training: TrainingSpec = TrainingSpec()
+    checkpoints: CheckpointSpec = CheckpointSpec()
     evaluation: EvaluationSpec | None = None
     max_runtime_seconds: int | None = Field(None, ge=1, le=30 * 86400)
     metadata: dict[

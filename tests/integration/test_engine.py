@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +11,15 @@ import pytest
 import torch
 from transformers import pipeline
 
-from app.domain.recipe import ResolvedTeacher
 from app.domain.status import Stage, Status
 from app.persistence.database import Database
 from app.settings import Settings
 from app.storage import ArtifactStore
-from tests.jobs import add_corpus, add_job, add_teacher, events_of, job_of, messages_of, student_of
-from tests.tiny_models import TEXTS, make_teacher
-from worker.__main__ import carry_out
+from tests.bench import Bench, stop_at, teacher_folders
+from tests.jobs import add_corpus, events_of, job_of, messages_of, student_of
+from tests.tiny_models import TEXTS
 from worker.child import LOST
-from worker.lease import Lease, StopReason, claim
-
-LABELS = (("travel", "money"), ("food", "money", "other"))
+from worker.lease import StopReason
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,49 +29,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    root = tmp_path_factory.mktemp("teachers")
-    kinds = ("bert", "distilbert")
-    return [make_teacher(root / str(i), labels, kinds[i], seed=i) for i, labels in enumerate(LABELS)]
-
-
-@dataclass
-class Bench:
-    """A worker without a queue."""
-
-    settings: Settings
-    database: Database
-    store: ArtifactStore
-    teachers: list[ResolvedTeacher]
-    corpus_id: str
-
-    def job(self, **recipe: Any) -> str:
-        training = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, **recipe.pop("training", {})}
-        method = recipe.pop("whole_method", {"mc_samples": 2, **recipe.pop("method", {})})
-        return add_job(
-            self.database,
-            **{
-                "teachers": self.teachers,
-                "corpus_id": self.corpus_id,
-                "training": training,
-                "method": method,
-                **recipe,
-            },
-        )
-
-    def lease(self, job_id: str) -> Lease:
-        attempt = claim(self.database, job_id, worker="here", lease_seconds=60)
-        assert attempt is not None
-        return Lease(self.database, job_id, attempt, lease_seconds=60, heartbeat_seconds=0.05)
-
-    def run(self, job_id: str, lease: Lease | None = None) -> int:
-        lease = lease or self.lease(job_id)
-        with lease.kept():
-            return carry_out(self.settings, self.database, self.store, lease)
-
-    def weights(self, job_id: str) -> str:
-        prefix = student_of(self.database, job_id).storage_prefix
-        with self.store.open(f"{prefix}/model.safetensors") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    return teacher_folders(tmp_path_factory.mktemp("teachers"))
 
 
 @pytest.fixture
@@ -86,24 +39,7 @@ def database_url(sqlite_url: str) -> str:
 
 @pytest.fixture
 def bench(database: Database, store: ArtifactStore, folders: list[Path], tmp_path: Path) -> Bench:
-    settings = Settings(data_dir=tmp_path, checkpoint_seconds=0)
-    teachers = [add_teacher(store, folder, labels) for folder, labels in zip(folders, LABELS, strict=True)]
-    return Bench(settings, database, store, teachers, add_corpus(database, store, TEXTS * 2))
-
-
-def _stop_at(lease: Lease, reason: StopReason, kind: str, nth: int = 1) -> None:
-    """Ask to stop as soon as the nth event of a kind is told."""
-    tell: Callable[..., None] = lease.tell
-    seen = 0
-
-    def telling(told: str, *arguments: Any, **columns: Any) -> None:
-        nonlocal seen
-        tell(told, *arguments, **columns)
-        seen += told == kind
-        if seen == nth and told == kind:
-            lease.stop(reason)
-
-    lease.tell = telling  # type: ignore[method-assign]
+    return Bench.at(Settings(data_dir=tmp_path), database, store, folders)
 
 
 class TestSuccess:
@@ -200,7 +136,7 @@ class TestSuccess:
         assert events[-1].data["status"] == "succeeded"
 
     def test_nothing_but_student_and_scores_is_left_in_the_store(self, bench: Bench) -> None:
-        job_id = bench.job()
+        job_id = bench.job(checkpoints={"keep": 0})
         bench.run(job_id)
         assert list(bench.store.list(f"jobs/{job_id}")) == []
         assert len(list(bench.store.list("scores"))) == 4, "logits and samples of each teacher"
@@ -306,7 +242,7 @@ class TestRepeating:
     ) -> None:
         job_id, whole = bench.job(), bench.job()
         lease = bench.lease(job_id)
-        _stop_at(lease, StopReason.WARM_STOP, "metric", nth=7)
+        stop_at(lease, StopReason.WARM_STOP, "metric", nth=7)
         assert bench.run(job_id, lease) == 0
         job = job_of(bench.database, job_id)
         assert (job.status, job.losses, job.lease_owner) == (Status.QUEUED, 0, None)
@@ -317,12 +253,11 @@ class TestRepeating:
         report = job_of(bench.database, job_id).report
         assert report is not None
         assert report["training"]["resumed_from"] == 7
-        assert list(bench.store.list(f"jobs/{job_id}")) == []
 
     def test_a_checkpoint_of_another_training_is_told_and_not_used(self, bench: Bench) -> None:
         other, job_id = bench.job(training={"seed": 9}), bench.job()
         lease = bench.lease(other)
-        _stop_at(lease, StopReason.WARM_STOP, "metric", nth=3)
+        stop_at(lease, StopReason.WARM_STOP, "metric", nth=3)
         bench.run(other, lease)
         with bench.store.staging() as folder:
             (folder / "checkpoint").mkdir()
@@ -339,11 +274,10 @@ class TestStopping:
     def test_cancel_ends_a_running_job(self, bench: Bench, kind: str) -> None:
         job_id = bench.job()
         lease = bench.lease(job_id)
-        _stop_at(lease, StopReason.CANCELLED, kind)
+        stop_at(lease, StopReason.CANCELLED, kind)
         assert bench.run(job_id, lease) == 0
         job = job_of(bench.database, job_id)
         assert (job.status, job.student_id) == (Status.CANCELLED, None)
-        assert list(bench.store.list(f"jobs/{job_id}")) == []
 
     def test_the_heartbeat_sees_a_cancel(self, bench: Bench) -> None:
         job_id = bench.job(training={"epochs": 1000})

@@ -125,7 +125,7 @@ class Actors:
     def _stopping(self, reason: StopReason) -> Callable[[Lease], None]:
         def stop(lease: Lease) -> None:
             lease.stop(reason)
-            outcome.stopped(lease, self._backend.store)
+            outcome.stopped(lease)
 
         return stop
 

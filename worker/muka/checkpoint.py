@@ -63,7 +63,8 @@ class Checkpoint:
     def write(self, folder: Path) -> None:
         """Write the files into the folder, state.json last: a folder with it is complete."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_model(self.model, str(folder / "model.safetensors"))
+        # With the format named, transformers loads the file like one of its own.
+        save_model(self.model, str(folder / "model.safetensors"), {"format": "pt"})
         if self.objective.state_dict():
             save_model(self.objective, str(folder / "objective.safetensors"))
         save_file(optimizer_tensors(self.optimizer), folder / "optimizer.safetensors")

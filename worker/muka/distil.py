@@ -78,6 +78,7 @@ def distil(
     should_stop: Callable[[], bool] | None = None,
     save_checkpoint: Callable[[Checkpoint], None] | None = None,
     checkpoint_every_seconds: float | None = None,
+    checkpoint_every_steps: int | None = None,
     resume_from: Path | None = None,
 ) -> DistilReport:
     """Train the student in place, on the device where it is, and leave it in eval mode.
@@ -94,6 +95,7 @@ def distil(
         should_stop: Asked before every step. On True, `save_checkpoint` is called a last time.
         save_checkpoint: Gets a `Checkpoint`, which it must `write` before it returns.
         checkpoint_every_seconds: Wall time between checkpoints; None saves only on stopping.
+        checkpoint_every_steps: Saves after every so many steps, too, but the last.
         resume_from: Folder that a `Checkpoint` of the same training wrote.
 
     Raises:
@@ -117,15 +119,20 @@ def distil(
         report = loop.take_step()
         if on_step is not None:
             on_step(report)
-        if _is_due(save_checkpoint, checkpoint_every_seconds, saved_at) and loop.step < loop.total_steps:
-            save_checkpoint(loop.checkpoint())  # type: ignore[misc]
+        is_due = _is_over(checkpoint_every_seconds, saved_at) or _is_at(checkpoint_every_steps, loop.step)
+        if save_checkpoint is not None and is_due and loop.step < loop.total_steps:
+            save_checkpoint(loop.checkpoint())
             saved_at = time.monotonic()
     student.model.eval()  # type: ignore[no-untyped-call]
     return loop.report(time.monotonic() - started, resumed_from)
 
 
-def _is_due(save: object | None, every_seconds: float | None, saved_at: float) -> bool:
-    return save is not None and every_seconds is not None and time.monotonic() - saved_at >= every_seconds
+def _is_over(every_seconds: float | None, saved_at: float) -> bool:
+    return every_seconds is not None and time.monotonic() - saved_at >= every_seconds
+
+
+def _is_at(every_steps: int | None, step: int) -> bool:
+    return every_steps is not None and step % every_steps == 0
 
 
 class _Loop:

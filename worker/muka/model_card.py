@@ -47,8 +47,8 @@ def model_card(report: Report) -> str:
             (`texts`, and mappings with `accuracy`, `macro_f1`, `calibration_error`, `per_label` and
             `confusion` under `student`, `ensemble`, `naive_ensemble` and, a list, `teachers`), `choice`,
             `agreement`, `orphans`, `predicted_labels`, `pictures` (mappings with `title`, `caption`, `png`
-            and `svg`), `unfinished` (`step`, `total_steps`), `recipe`, `method`, `training`, `corpus`, `versions`, `license`, `language`.
-            Values must be plain (JSON).
+            and `svg`), `unfinished` (`step`, `total_steps`), `recipe`, `method`, `training`, `corpus`,
+            `versions`, `license`, `language`. Values must be plain (JSON).
 
     Returns:
         Markdown behind a YAML header. A licence that is not known is left out.

@@ -1,5 +1,6 @@
 """The student: one classifier over the union of labels (section 6)."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +79,15 @@ class Student:
         folder.mkdir(parents=True, exist_ok=True)
         with quiet_transformers():
             self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+    def save_without_weights(self, folder: Path) -> None:
+        """Config and tokenizer, as `save` writes them: a checkpoint's folder has its weights already."""
+        config = copy.deepcopy(self.model.config)
+        config.architectures = [type(self.model).__name__]
+        config.dtype = torch.float32
+        with quiet_transformers():
+            config.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
     def predict(

@@ -1,14 +1,15 @@
 """The student's training, from the newest checkpoint of any attempt."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from worker.checkpoints import Checkpoints
-from worker.lease import StopReason
+from torch import Tensor
+
 from worker.muka import (
-    Checkpoint,
     DistilReport,
     Evidence,
+    Need,
     StepReport,
     Student,
     Supervision,
@@ -16,8 +17,10 @@ from worker.muka import (
     distil,
 )
 from worker.muka.forward import feature_width
+from worker.muka.parts import answered, supervise
 from worker.scores import Scores
 from worker.stages.run import Run
+from worker.stages.saving import Saving
 
 
 @dataclass(frozen=True)
@@ -29,36 +32,30 @@ class Trained:
     report: DistilReport
 
 
-def train(run: Run, scores: list[Scores]) -> Trained:
-    """From the newest checkpoint of any attempt, if there is one for exactly this training."""
+def train(run: Run, scores: list[Scores], saving: Saving) -> Trained:
+    """From the newest checkpoint of any attempt that is one of exactly this training."""
     lease = run.assignment.lease
-    checkpoints = Checkpoints(run.assignment.store, lease.job_id, lease.attempt)
-    newest = checkpoints.newest()
-    if newest is not None:
+    for newest in saving.resumable():
         lease.tell("checkpoint", f"going on from step {newest.name}", {"step": int(newest.name)})
         try:
-            return _distil(run, scores, checkpoints, newest)
+            return _distil(run, scores, saving, newest)
         except ValueError as error:
             # Another device or library version computed other scores: those steps are of no use here.
             lease.tell("warning", f"the checkpoint is not used: {error}")
-    return _distil(run, scores, checkpoints, None)
+    return _distil(run, scores, saving, None)
 
 
-def _distil(run: Run, scores: list[Scores], checkpoints: Checkpoints, resume_from: Path | None) -> Trained:
-    settings, lease, seed = run.assignment.settings, run.assignment.lease, run.training.seed
+def _distil(run: Run, scores: list[Scores], saving: Saving, resume_from: Path | None) -> Trained:
+    settings, seed = run.assignment.settings, run.training.seed
     student = _fresh_student(run)
     evidence = Evidence(
         run.labels,
         [found.outputs for found in scores],
+        embeddings=_embeddings(run, student),
         student_width=feature_width(student.model),
         seed=seed,
     )
-    supervision = run.method.supervise(evidence)
-
-    def save(checkpoint: Checkpoint) -> None:
-        if lease.stop_reason in (None, StopReason.WARM_STOP):  # otherwise nobody will go on from it
-            checkpoints.save(checkpoint)
-            lease.tell("checkpoint", f"checkpoint at step {checkpoint.step}", {"step": checkpoint.step})
+    supervision = supervise(run.method, evidence, run.scratch)
 
     report = distil(
         student,
@@ -67,11 +64,21 @@ def _distil(run: Run, scores: list[Scores], checkpoints: Checkpoints, resume_fro
         run.training,
         on_step=lambda done: run.progress.step(done.step, done.total_steps, _metrics(done)),
         should_stop=run.should_stop,
-        save_checkpoint=save,
+        save_checkpoint=lambda checkpoint: saving.save(checkpoint, student),
         checkpoint_every_seconds=settings.checkpoint_seconds,
+        checkpoint_every_steps=saving.every_steps,
         resume_from=resume_from,
+        scratch=run.scratch,
     )
     return Trained(student, supervision, report)
+
+
+def _embeddings(run: Run, student: Student) -> Tensor | None:
+    """Of the corpus by the student's encoder, before it is trained; where the method wants them."""
+    if Need.CORPUS_EMBEDDINGS not in run.method.needs:
+        return None
+    embed = partial(student.embed, max_length=run.training.max_length)
+    return answered(embed, run.texts, run.scratch)
 
 
 def _fresh_student(run: Run) -> Student:
