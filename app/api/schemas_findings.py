@@ -58,7 +58,7 @@ class Report(BaseModel):
     )
     evaluation: dict[str, Any] | None = Field(
         None,
-        description="On the labelled corpus: `student`, each of `teachers`, `ensemble` (all teachers, by their "
+        description="On the labelled corpus: `student`, each of `teachers`, `ensemble` (all teachers by "
         "certainty) and `naive_ensemble` (the largest probability of all teachers) have `accuracy`, "
         "`macro_f1`, `calibration_error`, `accuracy_by_teacher`, `per_label`, and the largest cells of "
         "`confusion`.",
