@@ -14,6 +14,8 @@ from rich.table import Column, Table
 
 from app.cli.client_session import URL, JsonOption, KeyOption, UrlOption, notes, results, session
 from app.cli.live_progress import doing, fetch_student, job_bar
+from app.cli.predict_command import predict
+from app.cli.report_command import report, texts
 from app.cli.submit_command import submit
 from app.client import ConnectionFailedError, Event, Job
 from app.domain.identifiers import Prefix, has_prefix
@@ -26,6 +28,9 @@ def register(app: typer.Typer) -> None:
     app.command()(submit)
     app.command()(watch)
     app.command()(download)
+    app.command()(predict)
+    app.command()(report)
+    app.command()(texts)
     app.command("list")(list_jobs)
     app.command()(cancel)
 

@@ -32,6 +32,7 @@ from app.client.errors import (
     UnsafePathError,
     WaitTimeoutError,
 )
+from app.client.findings import Metrics, TextRow
 from app.client.job import Job
 from app.client.muka_client import DEFAULT_URL, MukaClient
 from app.client.objects import (
@@ -39,8 +40,11 @@ from app.client.objects import (
     Corpus,
     Event,
     Failure,
+    LabelProbability,
     Model,
     Plan,
+    Prediction,
+    Predictions,
     Progress,
     Student,
     StudentFile,
@@ -66,17 +70,22 @@ __all__ = [
     "Job",
     "JobCancelledError",
     "JobFailedError",
+    "LabelProbability",
+    "Metrics",
     "Model",
     "MukaClient",
     "MukaClientError",
     "NotFoundError",
     "Plan",
+    "Prediction",
+    "Predictions",
     "Problem",
     "Progress",
     "RateLimitedError",
     "ServiceError",
     "Student",
     "StudentFile",
+    "TextRow",
     "TooLargeError",
     "Transition",
     "UnauthorizedError",

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.client.event_stream import EventStream
+from app.client.findings import Metrics, TextRow, texts_of
 from app.client.job import Job, cancel, events_of
 from app.client.objects import Amalgamation, Corpus, Event, Model, Plan, Student
 from app.client.pages import every
@@ -124,6 +125,30 @@ class Amalgamations:
         Cut connections and restarts of the service are bridged; every event comes once.
         """
         return iter(EventStream(self._transport, job_id, after))
+
+    def report(self, job_id: str) -> dict[str, Any]:
+        """What a job that has succeeded found out, with everyone's figures for every label.
+
+        `job.report` is the same without the figures of single labels.
+        """
+        report: dict[str, Any] = self._transport.send("GET", f"/amalgamations/{job_id}/report").json()
+        return report
+
+    def metrics(self, job_id: str) -> Metrics:
+        """The curve of a job's training, as far as it has come."""
+        return self._transport.fetch(Metrics, "GET", f"/amalgamations/{job_id}/metrics")
+
+    def texts(self, job_id: str, *, orphans: bool = False, after: int = -1) -> Iterator[TextRow]:
+        """Every text of the corpus: whom the teachers' certainty chose, and what the student answers.
+
+        They come as you go on, in the order of the corpus; connections that break are bridged.
+
+        Args:
+            job_id: of a job that has succeeded.
+            orphans: only the texts of which no teacher is sure; when they are alike, a label is missing.
+            after: only rows with a higher number.
+        """
+        return texts_of(self._transport, job_id, orphans=orphans, after=after)
 
 
 def _reference(thing: str | Options | Corpus | Model | Student) -> Any:

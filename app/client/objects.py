@@ -64,6 +64,33 @@ class StudentFile(ApiObject):
     size_bytes: int
 
 
+class LabelProbability(ApiObject):
+    """One class, and how probable it is."""
+
+    label: str
+    probability: float
+
+
+class Prediction(ApiObject):
+    """What a student says of one text."""
+
+    label: str
+    """The most probable class."""
+    probability: float
+    top: list[LabelProbability] = []
+    """The most probable classes, in falling order."""
+    truncated: bool = False
+    """True when the text is longer than the student reads."""
+
+
+class Predictions(ApiObject):
+    """What a student says of each text, in the order of the texts."""
+
+    student_id: str
+    digest: str = ""
+    data: list[Prediction]
+
+
 class Progress(ApiObject):
     """How far a job is; fractions are of 1."""
 

@@ -1,10 +1,10 @@
 """`client.students`: what jobs have made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.client.download import Download, OnProgress
-from app.client.objects import Student, StudentFile
+from app.client.objects import Predictions, Student, StudentFile
 from app.client.pages import Page, every
 from app.client.transport import Transport
 
@@ -31,6 +31,21 @@ class Students:
     def delete(self, student_id: str) -> None:
         """Remove the student and its files."""
         self._transport.send("DELETE", f"/students/{student_id}")
+
+    def predict(self, student: str | Student, texts: Sequence[str], *, top_k: int | None = 5) -> Predictions:
+        """Ask the student about up to 256 texts; it stays loaded on the service for the next time.
+
+        Args:
+            student: it, or its id `stu-…`.
+            texts: none of them empty.
+            top_k: how many labels to tell of each text; None: all.
+
+        Raises:
+            ServiceError: 504 when no prediction worker answers in time, as one that starts may not.
+        """
+        student_id = student if isinstance(student, str) else student.id
+        body = {"texts": list(texts), "top_k": top_k}
+        return self._transport.fetch(Predictions, "POST", f"/students/{student_id}/predictions", json=body)
 
     def download(
         self, student_id: str, folder: str | Path, *, on_progress: OnProgress | None = None, retries: int = 5

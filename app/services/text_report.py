@@ -22,6 +22,9 @@ _BATCH_ROWS = 2048
 _DIGITS = 6
 """Of figures in JSON; the table has 32-bit floats."""
 
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+"""What many readers take for the end of a line, although JSON Lines does not."""
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -116,7 +119,7 @@ def as_json_lines(batches: Iterable[Any]) -> Iterator[bytes]:
     """One object a line."""
     for batch in batches:
         rows = (json.dumps(row, ensure_ascii=False) for row in _readable(batch).to_pylist())
-        yield "".join(f"{row}\n" for row in rows).encode()
+        yield "".join(f"{row}\n" for row in rows).translate(_LINE_ENDS).encode()
 
 
 def as_parquet(schema: Any, batches: Iterable[Any]) -> Iterator[bytes]:

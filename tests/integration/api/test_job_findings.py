@@ -29,6 +29,11 @@ PARQUET = "application/vnd.apache.parquet"
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
+def text_of(row: int) -> str:
+    """With what must not end a line."""
+    return f"text {row} é\u2028\x85\n"
+
+
 @cache
 def table(rows: int) -> pa.Table:
     """As the worker writes it: every tenth text is an orphan."""
@@ -59,7 +64,7 @@ def parquet(content: pa.Table, group: int) -> bytes:
 def job(api: TestClient, backend: Backend, body: dict[str, Any], advance: Callable[..., None]) -> str:
     """A job that has succeeded, with its table and its corpus."""
     job_id = api.post("/amalgamations", json=body).json()["id"]
-    texts = pa.table({"text": [f"text {row} é" for row in range(ROWS)]})
+    texts = pa.table({"text": [text_of(row) for row in range(ROWS)]})
     with backend.store.staging() as staged:
         (staged / "corpus").write_bytes(parquet(texts, 700))
         backend.store.put_file(f"corpora/{body['corpus']}.parquet", staged / "corpus")
@@ -87,10 +92,10 @@ class TestTexts:
         assert f"{job}-texts.jsonl" in answer.headers["content-disposition"]
         rows = lines(answer)
         assert [row["row"] for row in rows] == list(range(ROWS))
-        assert all(row["text"] == f"text {row['row']} é" for row in rows)
+        assert all(row["text"] == text_of(row["row"]) for row in rows)
         assert rows[10] == {
             "row": 10,
-            "text": "text 10 é",
+            "text": text_of(10),
             "chosen_teacher": 1,
             "weights": [0.25, 0.75],
             "certainty": [0.1, 0.4],
@@ -107,7 +112,7 @@ class TestTexts:
         assert answer.headers["content-type"] == PARQUET
         assert answer.headers["vary"] == "Accept"
         read = pq.read_table(io.BytesIO(answer.content))
-        assert read.column("text").to_pylist() == [f"text {row} é" for row in range(ROWS)]
+        assert read.column("text").to_pylist() == [text_of(row) for row in range(ROWS)]
         assert read.drop_columns(["text"]).equals(table(ROWS))
 
     def test_format_wins_over_accept(self, api: TestClient, job: str) -> None:
@@ -117,7 +122,7 @@ class TestTexts:
     def test_orphans_are_the_texts_of_which_no_teacher_is_sure(self, api: TestClient, job: str) -> None:
         rows = lines(api.get(f"/amalgamations/{job}/texts?orphans=true"))
         assert [row["row"] for row in rows] == list(range(0, ROWS, 10))
-        assert rows[3]["text"] == "text 30 é"
+        assert rows[3]["text"] == text_of(30)
         answer = api.get(f"/amalgamations/{job}/texts?orphans=true&format=parquet")
         assert pq.read_table(io.BytesIO(answer.content)).num_rows == ROWS // 10
 
@@ -127,7 +132,7 @@ class TestTexts:
         while True:
             page = {"after": seen[-1] if seen else -1, "limit": 999, "orphans": orphans}
             rows = lines(api.get(f"/amalgamations/{job}/texts", params=page))
-            assert all(row["text"] == f"text {row['row']} é" for row in rows)
+            assert all(row["text"] == text_of(row["row"]) for row in rows)
             if not rows:
                 break
             assert len(rows) <= 999

@@ -1,5 +1,6 @@
 """How client commands end, as processes; `tests/e2e/test_command_line.py` has the whole path."""
 
+import json
 import os
 import signal
 import subprocess
@@ -141,3 +142,47 @@ def test_a_dry_run_uploads_nothing(server: ScriptedServer, tmp_path: Path) -> No
     assert done.returncode == 3
     assert "a dry run uploads nothing" in done.stderr
     assert server.requests == []
+
+
+REPORT = {
+    "teachers": [{"name": "acme/bank", "labels": ["refund", None], "passes_per_text": 3.25}, {"name": "b"}],
+    "choice": {"chosen_share": [0.75, 0.25], "mean_weight": [0.7, 0.3], "mean_score": [0.5, 0.4]},
+    "agreement": {"top1": 0.987},
+    "orphans": {"texts": 33, "share": 0.02, "certainty_below": 0.5},
+    "evaluation": {"texts": 40, "student": {"accuracy": 0.9125, "macro_f1": 0.9, "calibration_error": 0.05}},
+}
+
+
+def test_report_shows_teachers_figures_and_orphans(server: ScriptedServer) -> None:
+    row = {
+        "row": 17,
+        "text": "where do I\npark?",
+        "certainty": [0.21, 0.2],
+        "label": "refund",
+        "orphan": True,
+    }
+    server.on("GET", f"{URL}/report", Reply.of(REPORT))
+    server.on("GET", f"{URL}/texts", Reply(body=json.dumps(row).encode() + b"\n"))
+    shown, as_json = (
+        muka("report", JOB, "--url", server.url),
+        muka("report", JOB, "--json", "--url", server.url),
+    )
+    assert shown.returncode == 0
+    words = [" ".join(line.split()) for line in shown.stdout.splitlines()]
+    for told in (
+        "acme/bank 1 3.2 75.0% 0.70 0.50",
+        "the student 91.2% 0.900 0.050",
+        "The student agrees with what it was taught on 98.7% of the corpus.",
+        "No teacher is sure (certainty below 0.5) of 33 texts (2.0%).",
+        "17 0.21 refund: where do I park?",
+        f"… `muka texts {JOB} --orphans` has all",
+    ):
+        assert told in words
+    assert json.loads(as_json.stdout) == REPORT
+
+
+def test_texts_prints_json_lines(server: ScriptedServer) -> None:
+    server.on("GET", f"{URL}/texts", Reply(body=b'{"row": 3, "text": "x"}\n'))
+    done = muka("texts", JOB, "--orphans", "--url", server.url)
+    assert json.loads(done.stdout)["row"] == 3
+    assert server.requests[0].query == "after=-1&orphans=true"
