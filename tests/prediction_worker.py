@@ -26,7 +26,7 @@ def publish(backend: Backend, folder: Path, labels: Sequence[str] = LABELS, *, s
 
 @contextmanager
 def prediction_worker(settings: Settings, folder: Path) -> Iterator[Muka]:
-    """`muka worker --queue predictions`, once it listens."""
+    """`muka worker --queue predictions`, once it listens; it must stop warmly, its sign of life with it."""
     alive = folder / "alive"
     environment = {
         "MUKA_BROKER_URL": str(settings.broker_url),
@@ -39,6 +39,7 @@ def prediction_worker(settings: Settings, folder: Path) -> Iterator[Muka]:
     with muka(["worker", "--queue", "predictions"], folder, environment) as worker:
         wait_until(lambda: alive.exists() or worker.process.poll() is not None, "the worker listens")
         yield worker
+    assert (worker.process.returncode, alive.exists()) == (0, False), worker.output()
 
 
 def keys_left(broker_url: str) -> list[bytes]:

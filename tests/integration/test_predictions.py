@@ -2,7 +2,9 @@
 
 import io
 import json
-import signal
+import re
+import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +17,13 @@ import pytest
 import redis
 from transformers import pipeline
 
+from app.client import MukaClient
 from app.domain.status import Status
 from app.services.backend import Backend
 from app.settings import Settings
 from app.task_queue import QUEUE
 from tests.api_objects import add_student
-from tests.e2e.service import Muka
+from tests.e2e.service import ROOT, Muka
 from tests.jobs import add_job, job_of
 from tests.live_service import live_service
 from tests.prediction_worker import LABELS, keys_left, prediction_worker, publish
@@ -197,6 +200,39 @@ class TestRefusals:
         assert str(site.folder) not in answer.text
 
 
+class TestClient:
+    def test_asks_by_student_and_by_id(self, site: Site) -> None:
+        with MukaClient(str(site.http.base_url)) as client:
+            student = client.students.get(site.student)
+            said = client.students.predict(student, TEXTS, top_k=2)
+            assert client.students.predict(student.id, TEXTS, top_k=2) == said
+        assert (said.student_id, len(said.data)) == (student.id, len(TEXTS))
+        best, second = said.data[0].top
+        assert (best.label, best.probability) == (said.data[0].label, said.data[0].probability)
+        assert best.probability >= second.probability
+        assert not said.data[0].truncated
+
+    def _muka(self, site: Site, *arguments: str, stdin: str = "") -> str:
+        command = [sys.executable, "-m", "app.cli", "predict", site.student, *arguments]
+        command += ["--url", str(site.http.base_url)]
+        return subprocess.run(
+            command, cwd=ROOT, input=stdin, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+
+    def test_the_command_shows_a_line_for_each_text(self, site: Site) -> None:
+        lines = self._muka(site, "hello", "flight " * 99).splitlines()
+        label = site.answers(["hello"])[0]["label"]
+        assert re.fullmatch(rf"{label} \d+\.\d %\thello", lines[0])
+        assert lines[1].endswith("(its end was not read)")
+
+    def test_the_command_reads_any_number_of_lines(self, site: Site) -> None:
+        texts = [f"{text} {number}" for number in range(25) for text in TEXTS]
+        told = self._muka(site, "--json", "--top-k", "3", stdin="\n\n".join(texts))
+        answers = [json.loads(line) for line in told.splitlines()]
+        assert [answer["text"] for answer in answers] == texts
+        assert {len(answer["top"]) for answer in answers} == {3}
+
+
 class TestWorker:
     def test_leaves_jobs_alone(self, site: Site) -> None:
         job = add_job(site.backend.database)
@@ -208,11 +244,3 @@ class TestWorker:
         assert job_of(site.backend.database, job).status == Status.QUEUED
         with site.backend.database.write() as session:
             session.delete(job_of(site.backend.database, job))
-
-    def test_stops_when_it_is_told_to_and_takes_its_sign_of_life_with_it(
-        self, settings: Settings, tmp_path: Path
-    ) -> None:
-        with prediction_worker(settings, tmp_path) as second:
-            second.process.send_signal(signal.SIGTERM)
-            assert second.process.wait(10) == 0
-        assert not (tmp_path / "alive").exists()

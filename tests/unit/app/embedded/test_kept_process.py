@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +73,26 @@ class TestKeptProcess:
         wait_until(lambda: _pids(note), "it runs", seconds=10)
         process.stop()
         assert _gone(_pids(note)[0])
+
+    def test_one_that_is_started_on_demand_may_end_by_itself(self, tmp_path: Path, caplog: Any) -> None:
+        note, needed = tmp_path / "pids", threading.Event()
+
+        def until_needed(stopping: threading.Event) -> None:
+            wait_until(lambda: needed.is_set() or stopping.is_set(), "it is needed", seconds=30)
+            needed.clear()
+
+        write = f"import os; open({str(note)!r}, 'a').write(str(os.getpid()) + chr(10))"
+        process = KeptProcess(
+            "short", [sys.executable, "-c", write], stop_seconds=5, until_needed=until_needed
+        )
+        process.start()
+        assert _pids(note) == []
+        for lives in (1, 2):
+            needed.set()
+            wait_until(lambda n=lives: len(_pids(note)) == n, "it runs", seconds=10)  # type: ignore[misc]
+        process.stop()
+        assert not process._thread.is_alive()
+        assert caplog.records == []
 
     def test_stopping_between_two_lives_ends_it_for_good(self) -> None:
         process = KeptProcess("short", [sys.executable, "-c", "raise SystemExit(4)"], stop_seconds=5)
