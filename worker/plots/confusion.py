@@ -50,16 +50,17 @@ def matrix(evaluation: Report) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.
 def _sheet(labels: Sequence[str]) -> tuple[Figure, Axes]:
     """Large enough that every label can be read."""
     count, longest = len(labels), min(28, max(map(len, labels)))
-    cell = 0.5 if count <= 12 else 0.3 if count <= 40 else 0.14
+    cell = 0.5 if count <= 12 else 0.3 if count <= 40 else 0.14 if count <= MOST_NAMED else 20 / count
     points = 9.0 if cell > 0.2 else 6.5
     around = 1.2 + longest * points / 110 * (2 if count > _MOST_WRITTEN else 1)
     figure, axes = blank(count * cell + around, count * cell + around + 0.3)
     names = [shortened(label) for label in labels] if count <= MOST_NAMED else None
     step = 1 if names else max(1, count // 20)
     ticks = range(0, count, step)
-    axes.set_xticks(ticks, names, rotation=90)
+    axes.set_xticks(ticks, names)
     axes.set_yticks(ticks, names)
     large = count > _MOST_WRITTEN
+    axes.tick_params(axis="x", labelrotation=90)
     axes.tick_params(labelsize=points, length=0, labeltop=large, labelright=large)
     axes.grid(visible=False)
     axes.spines[["top", "right"]].set_visible(True)
