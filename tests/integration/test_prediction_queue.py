@@ -118,7 +118,7 @@ def test_more_than_may_wait_are_refused_at_once(
     patient: list[Future[httpx.Response]] = []
     for number in range(1, 4):
         patient.append(clients.submit(ask, http, student))
-        wait_until(lambda n=number: waiting(redis_url) >= n, "it waits")  # type: ignore[misc]
+        wait_until(lambda n=number: waiting(redis_url) >= n, "it waits")
     refused = ask(http, student)
     assert (refused.status_code, refused.json()["code"]) == (503, "predictions_busy")
     assert "3 prediction requests" in refused.json()["detail"]

@@ -191,8 +191,11 @@ class Machine:
     def environment(self, name: str) -> dict[str, str]:
         """The container's, but for what one machine has only once."""
         inside = environment(SERVICES[name])
+        own = self.folder / f"{name}-tmp"
+        own.mkdir(exist_ok=True)
         for variable, text in inside.items():
-            inside[variable] = re.sub(r"^(/var/lib/muka|/tmp)\b", str(self.folder), text)
+            text = re.sub(r"^/tmp\b", str(own), text)  # noqa: PLW2901
+            inside[variable] = re.sub(r"^/var/lib/muka\b", str(self.folder), text)
         inside["MUKA_BROKER_URL"] = inside["MUKA_BROKER_URL"].replace(
             "@redis:6379", f"@127.0.0.1:{self._redis_port}"
         )
@@ -267,16 +270,20 @@ class TestCommands:
             with (
                 machine.service("api", command(SERVICES["api"])) as api,
                 machine.service("worker", command(SERVICES["worker"])) as worker,
+                machine.service("predictor", command(SERVICES["predictor"])) as predictor,
             ):
                 wait_until(lambda: _status(f"{machine.api_url}/readyz") == 200, "the API is ready")
                 assert machine.run("api", health_check(SERVICES["api"])).returncode == 0
                 assert _status(f"{machine.api_url}/amalgamations") == 401
                 assert _status(f"{machine.api_url}/amalgamations", SECRETS["MUKA_API_KEY"]) == 200
-                check = health_check(SERVICES["worker"])
-                wait_until(lambda: machine.run("worker", check).returncode == 0, "the worker is healthy")
-            assert (api.returncode, worker.returncode) == (0, 0)
-            assert machine.run("api", health_check(SERVICES["api"])).returncode != 0
-            assert machine.run("worker", check).returncode != 0
+                for name in ("worker", "predictor"):
+                    check = health_check(SERVICES[name])
+                    wait_until(
+                        lambda n=name, c=check: machine.run(n, c).returncode == 0, f"{name} is healthy"
+                    )
+            assert (api.returncode, worker.returncode, predictor.returncode) == (0, 0, 0)
+            for name in ("api", "worker", "predictor"):
+                assert machine.run(name, health_check(SERVICES[name])).returncode != 0
 
     def test_the_api_refuses_to_listen_to_the_world_without_a_key(self, machine: Machine) -> None:
         words = ["env", "--unset=MUKA_API_KEY", *command(SERVICES["api"])]

@@ -89,7 +89,7 @@ class TestKeptProcess:
         assert _pids(note) == []
         for lives in (1, 2):
             needed.set()
-            wait_until(lambda n=lives: len(_pids(note)) == n, "it runs", seconds=10)  # type: ignore[misc]
+            wait_until(lambda n=lives: len(_pids(note)) == n, "it runs", seconds=10)
         process.stop()
         assert not process._thread.is_alive()
         assert caplog.records == []
