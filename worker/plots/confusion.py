@@ -22,9 +22,12 @@ _WRONG = LinearSegmentedColormap.from_list("wrong", ["#fdeee0", "#e8742a", "#7a2
 
 def draw(report: Report) -> Figure:
     """Rows are gold labels, columns the student's; cells are shares of their row."""
-    labels, texts = matrix(report["evaluation"])
-    shares = texts / np.maximum(texts.sum(1, keepdims=True), 1)
+    student = report["evaluation"]["student"]
+    labels, texts = matrix(student)
+    support = np.array([[metrics["support"]] for metrics in student["per_label"]])
+    shares = texts / np.maximum(support, 1)
     figure, axes = _sheet(labels)
+    axes.set_title(_title(student))
     right = np.eye(len(labels), dtype=bool)
     # Errors are few: the root makes small shares visible.
     for where, colours, power in ((right, _RIGHT, 1.0), (~right, _WRONG, 0.5)):
@@ -36,9 +39,13 @@ def draw(report: Report) -> Figure:
     return figure
 
 
-def matrix(evaluation: Report) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.int64]]"]:
+def _title(student: Report) -> str:
+    shown, cells = len(student["confusion"]), student["confusion_cells"]
+    return "Confusion matrix" + (f" (the largest {shown:,} of {cells:,} cells)" if shown < cells else "")
+
+
+def matrix(student: Report) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.int64]]"]:
     """The student's confusion: names, and texts [gold, predicted]."""
-    student = evaluation["student"]
     labels = [metrics["label"] for metrics in student["per_label"]]
     places = {label: i for i, label in enumerate(labels)}
     texts = np.zeros((len(labels), len(labels)), dtype=np.int64)
@@ -64,7 +71,7 @@ def _sheet(labels: Sequence[str]) -> tuple[Figure, Axes]:
     axes.tick_params(labelsize=points, length=0, labeltop=large, labelright=large)
     axes.grid(visible=False)
     axes.spines[["top", "right"]].set_visible(True)
-    axes.set(title="Confusion matrix", xlabel="the student's label", ylabel="gold label")
+    axes.set(xlabel="the student's label", ylabel="gold label")
     return figure, axes
 
 

@@ -41,7 +41,8 @@ def a_report(labels: int = 3, teachers: int = 2) -> dict[str, Any]:
         "orphans": {"certainty_below": 0.5},
         "evaluation": {
             "student": {
-                "per_label": [{"label": name} for name in names],
+                "per_label": [{"label": name, "support": 4} for name in names],
+                "confusion_cells": 2,
                 "confusion": [
                     {"gold": names[0], "predicted": names[0], "texts": 3},
                     {"gold": names[0], "predicted": names[-1], "texts": 1},
@@ -169,7 +170,7 @@ class TestNumbers:
 
     def test_right_and_wrong_answers_are_shares_of_their_gold_label(self) -> None:
         report = a_report()
-        labels, texts = matrix(report["evaluation"])
+        labels, texts = matrix(report["evaluation"]["student"])
         assert texts.tolist() == [[3, 0, 1], [0, 0, 0], [0, 0, 0]]
         axes = draw_confusion(report).axes[0]
         right, wrong = (image.get_array() for image in axes.images)
@@ -177,6 +178,14 @@ class TestNumbers:
         assert wrong.filled(-1).tolist() == [[-1, -1, 0.25], [-1, -1, -1], [-1, -1, -1]]
         assert [text.get_text() for text in axes.texts] == ["3", "1"]
         assert len(labels) == 3
+
+    def test_a_matrix_that_was_cut_says_so_and_keeps_its_shares(self) -> None:
+        report = a_report()
+        student = report["evaluation"]["student"]
+        student["confusion"].pop()
+        axes = draw_confusion(report).axes[0]
+        assert axes.get_title("left") == "Confusion matrix (the largest 1 of 2 cells)"
+        assert axes.images[0].get_array()[0, 0] == 0.75
 
     def test_a_line_parts_the_labels_of_two_teachers(self) -> None:
         axes = draw_confusion(a_report(labels=4)).axes[0]
