@@ -37,14 +37,14 @@ WANTED = 0.995
 
 @dataclass(frozen=True)
 class Recorded:
-    """A teacher's passes over n texts, drawn once: [K, n, C]."""
+    """A teacher's passes over n texts, drawn once: [n, K, C]."""
 
     answer: Answer
     passes: Tensor
 
-    def dropout_pass(self, k: int, rows: Rows) -> Tensor:
+    def dropout_passes(self, first: int, count: int, rows: Rows) -> Tensor:
         """As a `ShardSampler`."""
-        return self.passes[k, torch.from_numpy(rows)]
+        return self.passes[torch.from_numpy(rows), first : first + count]
 
 
 def main() -> None:
@@ -96,8 +96,7 @@ def _rows(teachers: Sequence[Teacher], texts: Sequence[str]) -> Iterator[dict[st
 
 def _record(teacher: Teacher, texts: Sequence[str], seed: int) -> Recorded:
     sampler = ShardSampler(teacher, texts, seed=seed, shard=0, max_length=TRAINING.max_length)
-    rows = np.arange(len(texts))
-    passes = torch.stack([sampler.dropout_pass(k, rows) for k in range(max(MOST))])
+    passes = sampler.dropout_passes(0, max(MOST), np.arange(len(texts)))
     return Recorded(sampler.deterministic(), passes)
 
 

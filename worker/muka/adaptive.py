@@ -14,20 +14,19 @@ from worker.muka.label_space import LabelSpace
 from worker.muka.methods.choosing import teacher_scores
 from worker.muka.methods.interface import Evidence
 from worker.muka.recipe import Precision, Sampling
-from worker.muka.scoring import ShardSampler, TeacherOutputs, unsampled
+from worker.muka.scoring import ShardSampler, TeacherOutputs, stacks, unsampled
 from worker.muka.supervision import margins
 from worker.muka.teacher import Teacher
 from worker.muka.uncertainty import entropy
 
-_FEWEST_PASSES = 2
 _STANDARD_ERRORS = 2.0
 
 
 class DrawsPasses(Protocol):
     """What a `ShardSampler` does."""
 
-    def dropout_pass(self, k: int, rows: Rows) -> Tensor:
-        """softmax(z^(k)) of the texts `rows`: [len(rows), C] float32."""
+    def dropout_passes(self, first: int, count: int, rows: Rows) -> Tensor:
+        """softmax(z^(k)) of the texts `rows`: [len(rows), count, C] float32."""
 
 
 class Samples:
@@ -41,16 +40,16 @@ class Samples:
         self._entropy, self._squares = torch.zeros(len(logits)), torch.zeros(len(logits))
         self._passes = torch.zeros(len(logits))
 
-    def take(self, k: int, rows: Rows) -> None:
-        """The k-th pass of these texts; nothing for a teacher without dropout."""
+    def take(self, first: int, count: int, rows: Rows) -> None:
+        """A stack of passes of these texts; nothing for a teacher without dropout."""
         if not self._sampled:
             return
-        p = self._sampler.dropout_pass(k, rows)
+        p = self._sampler.dropout_passes(first, count, rows)
         each = entropy(p)
-        self._p[rows] += p
-        self._entropy[rows] += each
-        self._squares[rows] += each.square()
-        self._passes[rows] += 1
+        self._p[rows] += p.sum(1)
+        self._entropy[rows] += each.sum(1)
+        self._squares[rows] += each.square().sum(1)
+        self._passes[rows] += count
 
     def outputs(self) -> TeacherOutputs:
         """What is known so far; the deterministic pass where nothing was sampled."""
@@ -132,12 +131,12 @@ def score_shard_adaptively(
 
 
 def sample_until_decided(samples: Sequence[Samples], space: LabelSpace, n: int, sampling: Sampling) -> None:
-    """Take pass after pass of the n texts whose ranking is still open, of all teachers in turn."""
+    """Take stack after stack of the n texts whose ranking is still open, of all teachers in turn."""
     undecided = np.arange(n)
-    for k in range(sampling.passes):
+    for first, count in stacks(sampling.passes):
         for sample in samples:
-            sample.take(k, undecided)
-        if k + 1 >= _FEWEST_PASSES:
+            sample.take(first, count, undecided)
+        if first + count < sampling.passes:
             undecided = undecided[~_decided(samples, space, sampling).numpy()[undecided]]
         if not len(undecided):
             return

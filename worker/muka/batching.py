@@ -1,7 +1,9 @@
 """Texts as flat token ids, and batches that waste little padding (section 9.1)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from worker.muka.columns import joined
 from worker.muka.errors import CorpusEmptyError
 from worker.muka.model_folder import quiet_transformers
 from worker.muka.seeds import derive_seed
@@ -47,18 +50,23 @@ class TokenisedTexts:
         """The texts `rows` padded to the longest of them.
 
         Returns:
-            `input_ids` and `attention_mask`, int64 [len(rows), longest], on `device`.
+            `input_ids` and, where there is padding, `attention_mask`, int64 [len(rows), longest], on
+            `device`. Attention is faster without a mask, and models take none for all ones.
         """
-        lengths = self.lengths[rows]
+        starts, ends = self.offsets[rows], self.offsets[rows + 1]
+        lengths = ends - starts
         columns = np.arange(lengths.max())
-        mask = columns >= (lengths.max() - lengths)[:, None] if self.pads_left else columns < lengths[:, None]
-        ids = np.full(mask.shape, self.pad_id, dtype=np.int64)
-        ids[mask] = np.concatenate([self.ids[self.offsets[row] : self.offsets[row + 1]] for row in rows])
-        batch = {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(mask.astype(np.int64)),
-        }
-        return {name: to_device(tensor, device) for name, tensor in batch.items()}
+        if lengths.min() == len(columns):
+            return {"input_ids": to_device(torch.from_numpy(self._ids_at(starts[:, None] + columns)), device)}
+        first = len(columns) - lengths if self.pads_left else np.zeros_like(lengths)
+        mask = (columns >= first[:, None]) & (columns < (first + lengths)[:, None])
+        places = np.where(mask, (starts - first)[:, None] + columns, 0)
+        ids = np.where(mask, self._ids_at(places), self.pad_id)
+        batch = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        return {name: to_device(torch.from_numpy(array), device) for name, array in batch.items()}
+
+    def _ids_at(self, places: Rows) -> Rows:
+        return self.ids[places].astype(np.int64)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -68,11 +76,19 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> TokenisedTexts:
+def tokenise(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, folder: Path | None = None
+) -> TokenisedTexts:
     """Tokenise texts with specials, truncated to `max_length` tokens.
 
     A text without any token (possible where a tokenizer adds no specials) becomes one padding token,
     since no model answers an empty sequence.
+
+    Args:
+        tokenizer: Of the model.
+        texts: n of them.
+        max_length: Tokens of a text, specials included.
+        folder: On whose disk the ids lie; None keeps them in memory.
 
     Raises:
         CorpusEmptyError: There are no texts.
@@ -80,15 +96,22 @@ def tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_lengt
     if not texts:
         raise CorpusEmptyError("there are no texts")
     pad_id = padding_id(tokenizer)
-    pieces: list[NDArray[np.int32]] = []
-    with quiet_transformers():
+    lengths: list[NDArray[np.int64]] = []
+
+    def flat_ids() -> Iterator[NDArray[np.int32]]:
         for start in range(0, len(texts), _TOKENISE_AT_ONCE):
             chunk = list(texts[start : start + _TOKENISE_AT_ONCE])
             encoded = tokenizer(chunk, truncation=True, max_length=max_length, return_attention_mask=False)
-            pieces += [np.asarray(ids or [pad_id], dtype=np.int32) for ids in encoded["input_ids"]]
-    offsets = np.zeros(len(pieces) + 1, dtype=np.int64)
-    np.cumsum([len(piece) for piece in pieces], out=offsets[1:])
-    return TokenisedTexts(np.concatenate(pieces), offsets, pad_id, tokenizer.padding_side == "left")
+            rows: list[list[int]] = encoded["input_ids"]
+            if not all(rows):
+                rows = [row or [pad_id] for row in rows]
+            lengths.append(np.fromiter(map(len, rows), dtype=np.int64))
+            yield np.fromiter(chain.from_iterable(rows), dtype=np.int32)
+
+    with quiet_transformers():
+        ids = joined(flat_ids(), folder)
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.concatenate(lengths))])
+    return TokenisedTexts(ids, offsets, pad_id, tokenizer.padding_side == "left")
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:

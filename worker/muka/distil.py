@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from worker.muka.batching import Rows, TokenisedTexts, epoch_batches, to_device, tokenise
 from worker.muka.checkpoint import Checkpoint, Position, read_position, restore
+from worker.muka.dropout import seeded_dropout
 from worker.muka.errors import DivergedError, OutOfMemoryError_, StoppedError
 from worker.muka.forward import forward
 from worker.muka.memory import is_out_of_memory, release_memory
@@ -20,8 +22,11 @@ from worker.muka.methods.interface import Objective, Supervision
 from worker.muka.precision import autocast, resolve
 from worker.muka.recipe import Training
 from worker.muka.schedule import learning_rate_factor
-from worker.muka.seeds import derive_seed, seeded
+from worker.muka.seeds import derive_seed
 from worker.muka.student import Student
+
+_STEPS_IN_FLIGHT = 2
+"""Steps that a GPU may be behind: it never waits for the numbers of a step to be read."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,23 @@ class StepReport:
     learning_rate: float
     grad_norm: float
     texts: int
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A step whose numbers may still be under way on a GPU.
+
+    Attributes:
+        step: Counted from 0.
+        rate: Of learning.
+        texts: In its batch.
+        loss_and_norm: Of the batch and of its gradient before clipping: [2], on the device.
+    """
+
+    step: int
+    rate: float
+    texts: int
+    loss_and_norm: Tensor
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,7 @@ def distil(
     checkpoint_every_seconds: float | None = None,
     checkpoint_every_steps: int | None = None,
     resume_from: Path | None = None,
+    scratch: Path | None = None,
 ) -> DistilReport:
     """Train the student in place, on the device where it is, and leave it in eval mode.
 
@@ -97,6 +120,7 @@ def distil(
         checkpoint_every_seconds: Wall time between checkpoints; None saves only on stopping.
         checkpoint_every_steps: Saves after every so many steps, too, but the last.
         resume_from: Folder that a `Checkpoint` of the same training wrote.
+        scratch: Folder on whose disk the token ids lie meanwhile; None keeps them in memory.
 
     Raises:
         StoppedError: `should_stop` answered True.
@@ -106,23 +130,25 @@ def distil(
         ValueError: Supervision or checkpoint belong to something else.
     """
     started = time.monotonic()
-    loop = _Loop(student, texts, supervision, training)
+    loop = _Loop(student, texts, supervision, training, scratch)
     if resume_from is not None:
         loop.resume(resume_from)
     resumed_from, saved_at = loop.step, started
     student.model.train()
     while loop.step < loop.total_steps:
         if should_stop is not None and should_stop():
+            loop.settle(on_step)
             if save_checkpoint is not None:
                 save_checkpoint(loop.checkpoint())
             raise StoppedError
-        report = loop.take_step()
-        if on_step is not None:
-            on_step(report)
+        loop.launch_step()
+        loop.settle(on_step, in_flight=_STEPS_IN_FLIGHT if student.device.type == "cuda" else 0)
         is_due = _is_over(checkpoint_every_seconds, saved_at) or _is_at(checkpoint_every_steps, loop.step)
         if save_checkpoint is not None and is_due and loop.step < loop.total_steps:
+            loop.settle(on_step)
             save_checkpoint(loop.checkpoint())
             saved_at = time.monotonic()
+    loop.settle(on_step)
     student.model.eval()  # type: ignore[no-untyped-call]
     return loop.report(time.monotonic() - started, resumed_from)
 
@@ -139,13 +165,19 @@ class _Loop:
     """Everything that changes while the student trains."""
 
     def __init__(
-        self, student: Student, texts: Sequence[str], supervision: Supervision, training: Training
+        self,
+        student: Student,
+        texts: Sequence[str],
+        supervision: Supervision,
+        training: Training,
+        scratch: Path | None,
     ) -> None:
         if len(texts) != len(supervision):
             raise ValueError(f"supervision has {len(supervision)} rows; allowed: {len(texts)}, one a text")
         self._student = student
         self._training = training
-        self._texts = tokenise(student.tokenizer, texts, min(training.max_length, student.max_length))
+        max_length = min(training.max_length, student.max_length)
+        self._texts = tokenise(student.tokenizer, texts, max_length, scratch)
         self._columns = supervision.columns
         self._objective = supervision.objective.to(student.device).train()
         self._optimizer = make_optimizer(student.model, self._objective, training)
@@ -156,6 +188,7 @@ class _Loop:
         self._epoch_losses: list[float] = []
         self._epoch_sum = 0.0
         self._order: tuple[int, list[Rows]] = (-1, [])
+        self._launched: deque[_Launched] = deque()
         self.total_steps = self._steps_per_epoch * training.epochs
         self.step = 0
 
@@ -178,18 +211,33 @@ class _Loop:
         losses = tuple(self._epoch_losses)
         return DistilReport(self.step, losses, seconds, resumed_from, self._micro_batch, precision)
 
-    def take_step(self) -> StepReport:
-        """One batch: loss, gradient, clipping, update."""
-        epoch, place = divmod(self.step, self._steps_per_epoch)
-        rows = self._rows(epoch, place)
+    def launch_step(self) -> None:
+        """One batch: loss, gradient, clipping, update. A GPU may still be at it afterwards."""
+        rows = self._rows(*divmod(self.step, self._steps_per_epoch))
         rate = self._set_learning_rate()
         loss = self._accumulate(rows)
-        norm = self._clip()
-        self._refuse_divergence(loss, norm)
+        numbers = torch.stack([loss, self._clip()])
+        # The fused AdamW leaves the weights alone where this is 1, without anybody waiting for it.
+        self._optimizer.found_inf = (~numbers.isfinite()).any().float()  # type: ignore[attr-defined]
         self._optimizer.step()
+        self._launched.append(_Launched(self.step, rate, len(rows), numbers))
         self.step += 1
-        self._note(loss, place)
-        return StepReport(self.step, self.total_steps, epoch, loss, rate, norm, len(rows))
+
+    def settle(self, on_step: Callable[[StepReport], None] | None, *, in_flight: int = 0) -> None:
+        """Wait for launched steps until at most `in_flight` are left, and tell of them.
+
+        Raises:
+            DivergedError: The loss or the gradient of one was not finite.
+        """
+        while len(self._launched) > in_flight:
+            done = self._launched.popleft()
+            loss, norm = done.loss_and_norm.tolist()
+            _refuse_divergence(done.step, loss, norm)
+            epoch, place = divmod(done.step, self._steps_per_epoch)
+            self._note(loss, place)
+            if on_step is not None:
+                report = StepReport(done.step + 1, self.total_steps, epoch, loss, done.rate, norm, done.texts)
+                on_step(report)
 
     def _rows(self, epoch: int, place: int) -> Rows:
         if self._order[0] != epoch:
@@ -205,7 +253,7 @@ class _Loop:
             group["lr"] = rate
         return rate
 
-    def _accumulate(self, rows: Rows) -> float:
+    def _accumulate(self, rows: Rows) -> Tensor:
         """Gradients of the batch's mean loss, in as many micro-batches as memory asks for."""
         while True:
             try:
@@ -221,16 +269,17 @@ class _Loop:
                 self._micro_batch = math.ceil(min(self._micro_batch, len(rows)) / 2)
             release_memory()
 
-    def _try_accumulate(self, rows: Rows) -> float:
+    def _try_accumulate(self, rows: Rows) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self._student.device)
-        with seeded(derive_seed(self._training.seed, "step", self.step), self._student.device):
+        seed = derive_seed(self._training.seed, "step", self.step)
+        with seeded_dropout(self._student.model, seed, self._student.device):
             for start in range(0, len(rows), self._micro_batch):
                 part = rows[start : start + self._micro_batch]
                 loss = self._loss(part) * (len(part) / len(rows))
                 loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
-        return total.item()
+        return total
 
     def _loss(self, rows: Rows) -> Tensor:
         device = self._student.device
@@ -241,22 +290,23 @@ class _Loop:
         loss: Tensor = self._objective(answer, columns)
         return loss
 
-    def _clip(self) -> float:
+    def _clip(self) -> Tensor:
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        return float(nn.utils.clip_grad_norm_(parameters, self._training.max_grad_norm))
-
-    def _refuse_divergence(self, loss: float, norm: float) -> None:
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise DivergedError(
-                f"step {self.step + 1}: the loss is {loss}, the norm of its gradient {norm}",
-                hint='Lower the learning rate, or set precision to "float32".',
-            )
+        return nn.utils.clip_grad_norm_(parameters, self._training.max_grad_norm)
 
     def _note(self, loss: float, place: int) -> None:
         self._epoch_sum += loss
         if place == self._steps_per_epoch - 1:
             self._epoch_losses.append(self._epoch_sum / self._steps_per_epoch)
             self._epoch_sum = 0.0
+
+
+def _refuse_divergence(step: int, loss: float, norm: float) -> None:
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise DivergedError(
+            f"step {step + 1}: the loss is {loss}, the norm of its gradient {norm}",
+            hint='Lower the learning rate, or set precision to "float32".',
+        )
 
 
 def make_optimizer(model: nn.Module, objective: Objective, training: Training) -> torch.optim.AdamW:
@@ -276,12 +326,9 @@ def fingerprint(texts: TokenisedTexts, supervision: Supervision, training: Train
     """SHA-256 of what a training depends on beside the student's first weights."""
     total = hashlib.sha256(json.dumps(asdict(training), sort_keys=True).encode())
     total.update(repr(supervision.objective).encode())
-    total.update(texts.ids.tobytes() + texts.offsets.tobytes())
-    _add_columns(total.update, supervision.columns)
+    total.update(texts.ids.data)
+    total.update(texts.offsets.data)
+    for name in sorted(supervision.columns):
+        total.update(name.encode())
+        total.update(supervision.columns[name].contiguous().numpy().data)
     return total.hexdigest()
-
-
-def _add_columns(update: Callable[[bytes], None], columns: Mapping[str, Tensor]) -> None:
-    for name in sorted(columns):
-        update(name.encode())
-        update(columns[name].contiguous().numpy().tobytes())

@@ -22,16 +22,18 @@ class Answer:
 
 
 def forward(model: PreTrainedModel, batch: Mapping[str, Tensor], *, features: bool = False) -> Answer:
-    """Run a classifier on a padded batch (`input_ids` and `attention_mask`, [b, L])."""
+    """Run a classifier on a batch: `input_ids` [b, L] and, where it is padded, `attention_mask` [b, L]."""
     output = model(**batch, output_hidden_states=True) if features else model(**batch)
     if not features:
         return Answer(output.logits)
     states = getattr(output, "hidden_states", None) or output.encoder_hidden_states
-    return Answer(output.logits, mean_pool(states[-1], batch["attention_mask"]))
+    return Answer(output.logits, mean_pool(states[-1], batch.get("attention_mask")))
 
 
-def mean_pool(states: Tensor, attention_mask: Tensor) -> Tensor:
+def mean_pool(states: Tensor, attention_mask: Tensor | None) -> Tensor:
     """Average of hidden states [b, L, width] over the tokens that the mask [b, L] marks: [b, width]."""
+    if attention_mask is None:
+        return states.mean(1)
     mask = attention_mask.to(states.dtype).unsqueeze(-1)
     return (states * mask).sum(1) / mask.sum(1).clamp_min(1)
 

@@ -1,5 +1,8 @@
 """Which number type is faster on a device: the meaning of precision "auto"."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from worker.muka.recipe import Precision
@@ -39,6 +42,20 @@ def resolve(precision: Precision, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
-def autocast(dtype: torch.dtype, device: torch.device) -> torch.autocast:
-    """Mixed precision around float32 weights; does nothing for float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+@contextmanager
+def autocast(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Mixed precision around float32 weights; for float32 nothing but TF32 on GPUs that have it."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16), _tf32(device):
+        yield
+
+
+@contextmanager
+def _tf32(device: torch.device) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision(before)

@@ -1,22 +1,25 @@
 """What the teachers say about the corpus, shard by shard: computed once and kept (section 9.2 to 9.6)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from worker.muka.batching import Rows, tokenise
+from worker.muka.dropout import seeded_dropout
 from worker.muka.errors import StoppedError
 from worker.muka.forward import Answer, forward
+from worker.muka.kernels import fused_linear
 from worker.muka.memory import TokenBudget, in_token_batches
 from worker.muka.precision import autocast
 from worker.muka.recipe import Precision, Sampling
-from worker.muka.seeds import derive_seed, seeded
+from worker.muka.seeds import derive_seed
 from worker.muka.teacher import Teacher
 from worker.muka.uncertainty import enable_dropout, entropy
 
@@ -55,6 +58,10 @@ class TeacherOutputs:
         """Read what `save` wrote."""
         return cls(**load_file(path))
 
+    def rows(self, span: slice) -> "TeacherOutputs":
+        """The outputs for some of the texts; they share the memory of all."""
+        return TeacherOutputs(**{name: t[span] for name, t in vars(self).items() if t is not None})
+
     @classmethod
     def cat(cls, shards: Sequence["TeacherOutputs"]) -> Self:
         """The outputs for several shards as one, in order."""
@@ -63,10 +70,11 @@ class TeacherOutputs:
 
 
 class ShardSampler:
-    """Runs one teacher over one shard: deterministically, or with the k-th dropout mask.
+    """Runs one teacher over one shard: deterministically, or with stacks of dropout masks.
 
-    A pass is a function of (seed, teacher, shard, k) and the rows asked for; passes can be taken in any
-    order and on a part of the shard, so that sampling can go over several teachers together.
+    A stack of passes is a function of (seed, teacher, shard, its first pass and their number) and the rows
+    asked for; stacks can be taken in any order and on a part of the shard, so that sampling can go over
+    several teachers together. The passes of a text go through the model together: more texts of one length.
     """
 
     def __init__(
@@ -84,7 +92,7 @@ class ShardSampler:
     ) -> None:
         self._teacher = teacher
         self._texts = tokenise(teacher.tokenizer, texts, min(max_length, teacher.max_length))
-        self._seed_of_pass = partial(derive_seed, seed, "dropout", teacher.digest, shard)
+        self._seed_of_stack = partial(derive_seed, seed, "dropout", teacher.digest, shard)
         self._dtype = _computing_type(teacher, precision)
         self._budget = TokenBudget.for_device(token_budget, teacher.device)
         self._on_batch = on_batch or _ignore
@@ -92,37 +100,35 @@ class ShardSampler:
 
     def deterministic(self, *, features: bool = False) -> Answer:
         """One pass with dropout off over the whole shard: logits [n, C] (and features) float32."""
-        rows = torch.arange(len(self._texts)).numpy()
-        return self._run(rows, features=features)
+        return self._run(np.arange(len(self._texts)), features=features)
 
-    def dropout_pass(self, k: int, rows: Rows) -> Tensor:
-        """softmax(z^(k)) of the texts `rows`, with the k-th dropout mask: [len(rows), C] float32."""
-        with seeded(self._seed_of_pass(k), self._teacher.device), enable_dropout(self._teacher.model):
-            return torch.softmax(self._run(rows).logits, dim=-1)
-
-    def _run(self, rows: Rows, *, features: bool = False) -> Answer:
-        batches, answers = [], []
-        lengths = self._texts.lengths[rows]
-        step = lambda places: self._answer(rows[places], features)  # noqa: E731
-        for places, answer in in_token_batches(step, lengths, self._budget):
-            batches.append(torch.from_numpy(places))
-            answers.append(answer)
-            self._on_batch(len(places))
-        back = torch.argsort(torch.cat(batches))
-        pooled = (
-            torch.cat([a.features for a in answers if a.features is not None])[back] if features else None
-        )
-        return Answer(torch.cat([a.logits for a in answers])[back], pooled)
+    def dropout_passes(self, first: int, count: int, rows: Rows) -> Tensor:
+        """softmax(z^(k)) of the texts `rows`, for `count` dropout masks: [len(rows), count, C] float32."""
+        model, seed = self._teacher.model, self._seed_of_stack(first, count)
+        with enable_dropout(model), seeded_dropout(model, seed, self._teacher.device):
+            logits = self._run(np.repeat(rows, count)).logits
+        return torch.softmax(logits.view(len(rows), count, -1), dim=-1)
 
     @torch.inference_mode()
+    def _run(self, rows: Rows, *, features: bool = False) -> Answer:
+        """One pass a row; the answers stay on the device until the end, so that nothing waits for a GPU."""
+        batches, answers = [], []
+        with fused_linear(self._teacher.model), autocast(self._dtype, self._teacher.device):
+            step = lambda places: self._answer(rows[places], features)  # noqa: E731
+            for places, answer in in_token_batches(step, self._texts.lengths[rows], self._budget):
+                batches.append(torch.from_numpy(places))
+                answers.append(answer)
+                self._on_batch(len(places))
+        back = torch.argsort(torch.cat(batches))
+        pooled = [answer.features for answer in answers if answer.features is not None]
+        logits = torch.cat([answer.logits for answer in answers]).float().cpu()
+        return Answer(logits[back], torch.cat(pooled).float().cpu()[back] if features else None)
+
     def _answer(self, rows: Rows, features: bool) -> Answer:
         if self._should_stop():
             raise StoppedError
         batch = self._texts.collate(rows, self._teacher.device)
-        with autocast(self._dtype, self._teacher.device):
-            answer = forward(self._teacher.model, batch, features=features)
-        pooled = None if answer.features is None else answer.features.float().cpu()
-        return Answer(answer.logits.float().cpu(), pooled)
+        return forward(self._teacher.model, batch, features=features)
 
 
 def _ignore(_: int) -> None:
@@ -207,10 +213,22 @@ def unsampled(answer: Answer) -> TeacherOutputs:
 
 def _average(sampler: ShardSampler, logits: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     """p̂ [n, C] and the mean entropy of the passes [n]."""
-    rows = torch.arange(len(logits)).numpy()
+    rows = np.arange(len(logits))
     total, total_entropy = torch.zeros_like(logits), torch.zeros(len(logits))
-    for k in range(samples):
-        p = sampler.dropout_pass(k, rows)
-        total += p
-        total_entropy += entropy(p)
+    for first, count in stacks(samples):
+        p = sampler.dropout_passes(first, count, rows)
+        total += p.sum(1)
+        total_entropy += entropy(p).sum(1)
     return total / samples, total_entropy / samples
+
+
+def stacks(passes: int) -> Iterator[tuple[int, int]]:
+    """How K passes are stacked, as (first, count): 2, 2, 4, 8, ... so that each stack doubles their number.
+
+    Fixed and adaptive K share the stacks, and so the masks; adaptive K decides between them.
+    """
+    first = 0
+    while first < passes:
+        count = min(max(first, 2), passes - first)
+        yield first, count
+        first += count

@@ -48,10 +48,18 @@ class TestTokenise:
     def test_a_tokenizer_that_pads_left_is_obeyed(self):
         tokenizer = make_tokenizer()
         tokenizer.padding_side = "left"
-        batch = tokenise(tokenizer, TEXTS[:2], 32).collate(np.array([0, 1]), CPU)
-        expected = tokenizer(list(TEXTS[:2]), padding=True, return_tensors="pt")
+        batch = tokenise(tokenizer, TEXTS, 32).collate(np.array([9, 0, 10]), CPU)
+        expected = tokenizer([TEXTS[row] for row in (9, 0, 10)], padding=True, return_tensors="pt")
         assert torch.equal(batch["input_ids"], expected["input_ids"])
         assert torch.equal(batch["attention_mask"], expected["attention_mask"])
+
+    def test_texts_of_one_length_need_no_mask(self):
+        tokenizer = make_tokenizer()
+        batch = tokenise(tokenizer, TEXTS[:2], 32).collate(np.array([0, 1]), CPU)
+        assert batch.keys() == {"input_ids"}
+        expected = tokenizer(list(TEXTS[:2]), padding=True, return_tensors="pt")
+        assert torch.equal(batch["input_ids"], expected["input_ids"])
+        assert expected["attention_mask"].all()
 
 
 class TestTokenBatches:

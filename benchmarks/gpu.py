@@ -1,0 +1,320 @@
+"""The engine on a GPU: two teachers and a student of the shape of all-mpnet-base-v2 on texts of ag_news.
+
+    make bench-gpu ARGS='--texts 29000 --weights FOLDER'
+
+Without --weights the models have that architecture and random weights, which costs the same; without the data
+the texts are made up, of the same lengths. `--tiny` proves on any machine in seconds that it all works.
+Variants are measured side by side, each for a few seconds, the last part is a whole job: K = 16 fixed passes
+of both teachers over all texts, then three epochs. Figures and settings go to benchmarks/out/gpu.json.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from benchmarks._arithmetic import forward_flops, matmul_rate, synchronise
+from benchmarks._gpu_models import agnews_texts, model_folder
+from worker.muka.batching import tokenise
+from worker.muka.distil import distil
+from worker.muka.errors import StoppedError
+from worker.muka.fine_tune import default_device
+from worker.muka.label_space import LabelSpace
+from worker.muka.methods import Evidence, Muka
+from worker.muka.recipe import Sampling, Training
+from worker.muka.scoring import SHARD_SIZE, TeacherOutputs, score_shard
+from worker.muka.student import Student, create_student
+from worker.muka.teacher import Teacher
+
+OUT = Path(__file__).with_name("out")
+LABELS = (("World", "Sports"), ("Business", "Sci/Tech"))
+Row = dict[str, Any]
+_COMPILING = 30.0
+"""Seconds that must be left for trying torch.compile."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all variants share."""
+
+    teachers: Sequence[Teacher]
+    folder: Path
+    texts: Sequence[str]
+    device: torch.device
+    peak: float
+    """Floating point operations a second of the matrix product."""
+    passes: int
+    seconds: float
+    """For each variant."""
+
+    @property
+    def one_shard(self) -> Sequence[str]:
+        """The first texts."""
+        return self.texts[:SHARD_SIZE]
+
+
+def main() -> None:
+    """Run it, print rows, write benchmarks/out/gpu.json."""
+    arguments = _arguments()
+    started, device = time.monotonic(), default_device()
+    texts, source = agnews_texts(arguments.data, 300 if arguments.tiny else arguments.texts)
+    folder, weights = model_folder(OUT, texts, arguments.weights, tiny=arguments.tiny)
+    peak = matmul_rate(256 if arguments.tiny else 8192, torch.bfloat16, device)
+    teachers = [Teacher.load(folder, labels=names, device=device, name="+".join(names)) for names in LABELS]
+    setting = Setting(
+        teachers, folder, texts, device, peak, 4 if arguments.tiny else 16, arguments.variant_seconds
+    )
+    result: Row = {
+        "device": _device(device),
+        "weights": weights,
+        "texts": source,
+        "matmul_tflops": peak / 1e12,
+    }
+    deadline = started + arguments.limit_seconds
+    parts: dict[str, Callable[[], Any]] = {
+        "scoring": lambda: list(_printed(_scoring(setting, _budgets(arguments)))),
+        "training": lambda: list(_printed(_training(setting))),
+        "whole_job": lambda: _whole_job(setting, result, deadline - time.monotonic()),
+        "compiled": lambda: list(_printed(_compiled_variants(setting, result, deadline))),
+    }
+    for name, part in parts.items():
+        result[name] = part()
+        result["seconds"] = round(time.monotonic() - started, 1)
+        OUT.joinpath("gpu.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"whole job {json.dumps(result['whole_job'])}\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--texts", type=int, default=29_000)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/ag_news"))
+    parser.add_argument("--weights", type=Path, help="folder of all-mpnet-base-v2; random weights without")
+    parser.add_argument("--budgets", type=int, nargs="+", help="tokens a batch, one variant each")
+    parser.add_argument("--variant-seconds", type=float, default=4.0)
+    parser.add_argument("--limit-seconds", type=float, default=285.0, help="for everything")
+    parser.add_argument("--tiny", action="store_true", help="a tiny model, few texts: only whether it works")
+    return parser.parse_args()
+
+
+def _budgets(arguments: argparse.Namespace) -> Sequence[int]:
+    return arguments.budgets or (
+        (2_048, 4_096) if arguments.tiny else (16_384, 32_768, 65_536, 131_072, 262_144)
+    )
+
+
+def _device(device: torch.device) -> Row:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "CPU"
+    return {
+        "name": name,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "transformers": transformers.__version__,
+    }
+
+
+def _scoring(setting: Setting, budgets: Sequence[int]) -> Iterator[Row]:
+    """One teacher, one shard after another until the time is up."""
+    return (_score_variant(setting, f"eager, {budget} tokens", budget) for budget in budgets)
+
+
+def _compiled_variants(setting: Setting, measured: Mapping[str, Any], deadline: float) -> Iterator[Row]:
+    """torch.compile with the best budget, while there is time."""
+    if setting.device.type != "cuda":
+        return
+    best = _best(measured["scoring"])["token_budget"]
+    if time.monotonic() < deadline - _COMPILING:
+        with _compiled([setting.teachers[0].model]):
+            yield _score_variant(setting, f"torch.compile, {best} tokens", best)
+    if time.monotonic() < deadline - _COMPILING:
+        yield _train_variant(setting, "torch.compile, batches of 32", Training(), compiled=True)
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    return max(rows, key=lambda row: row["tokens_per_second"])
+
+
+@contextmanager
+def _compiled(models: Sequence[Any]) -> Iterator[None]:
+    """`model.compile` on these models for the block."""
+    for model in models:
+        model.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        for model in models:
+            model._compiled_call_impl = None  # noqa: SLF001  (PyTorch has no way back)
+
+
+def _score_variant(setting: Setting, name: str, budget: int) -> Row:
+    teacher, sampling = setting.teachers[0], Sampling(passes=setting.passes)
+    score: Callable[[], TeacherOutputs] = lambda: score_shard(  # noqa: E731
+        teacher, setting.one_shard, sampling=sampling, shard=0, max_length=128, token_budget=budget
+    )
+    row: Row = {"variant": name, "token_budget": budget}
+    try:
+        with _memory(row, setting.device):
+            row["first_seconds"] = round(_seconds(score, setting.device), 2)
+            rounds, seconds = _repeat(score, setting)
+    except Exception as error:  # noqa: BLE001  (a variant that fails is a result)
+        return {**row, "failed": f"{type(error).__name__}: {error}"[:300], "tokens_per_second": 0}
+    lengths = tokenise(teacher.tokenizer, setting.one_shard, 128).lengths
+    passes = (1 + setting.passes) * rounds
+    flops = forward_flops(teacher.model, lengths) * passes / seconds
+    row["tokens_per_second"] = round(float(lengths.sum()) * passes / seconds)
+    row["share_of_peak"] = round(flops / setting.peak, 3)
+    return row
+
+
+def _repeat(action: Callable[[], object], setting: Setting) -> tuple[int, float]:
+    rounds, seconds = 0, 0.0
+    while seconds < setting.seconds:
+        seconds += _seconds(action, setting.device)
+        rounds += 1
+    return rounds, seconds
+
+
+def _seconds(action: Callable[[], object], device: torch.device) -> float:
+    synchronise(device)
+    started = time.perf_counter()
+    action()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+@contextmanager
+def _memory(row: Row, device: torch.device) -> Iterator[None]:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    yield
+    if device.type == "cuda":
+        row["gigabytes"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
+
+
+def _training(setting: Setting) -> Iterator[Row]:
+    for size in (32, 128):
+        yield _train_variant(setting, f"eager, batches of {size}", Training(batch_size=size))
+
+
+def _train_variant(setting: Setting, name: str, training: Training, *, compiled: bool = False) -> Row:
+    row: Row = {"variant": name}
+    student = _student(setting)
+    training = replace(training, epochs=1000)
+    try:
+        with _memory(row, setting.device), _compiled([student.model] if compiled else []):
+            row |= _train_for(student, setting, training, warm_up=30.0 if compiled else 2.0)
+    except Exception as error:  # noqa: BLE001  (a variant that fails is a result)
+        return {**row, "failed": f"{type(error).__name__}: {error}"[:300], "tokens_per_second": 0}
+    return row
+
+
+def _student(setting: Setting) -> Student:
+    names = [name for names in LABELS for name in names]
+    return create_student(setting.folder, names, seed=1).to(setting.device)
+
+
+def _train_for(student: Student, setting: Setting, training: Training, *, warm_up: float) -> Row:
+    """Steps a second after a warm-up: 30 steps, and more while they are slow, for `warm_up` seconds."""
+    ends: list[float] = []
+    first = time.monotonic()
+    warm: list[int] = []
+
+    def on_step(_: object) -> None:
+        ends.append(time.monotonic())
+        if not warm and len(ends) >= 30 and (ends[-1] - ends[-10] < 2.0 or ends[-1] - first > warm_up):
+            warm.append(len(ends))
+
+    def should_stop() -> bool:
+        return bool(warm) and ends[-1] - ends[warm[0] - 1] > setting.seconds and len(ends) > warm[0]
+
+    supervision = Muka(mc_samples=0).supervise(_evidence(setting, [_random_outputs(setting)] * 2))
+    with suppress(StoppedError):
+        distil(student, setting.texts, supervision, training, on_step=on_step, should_stop=should_stop)
+    steps, seconds = len(ends) - warm[0], ends[-1] - ends[warm[0] - 1]
+    lengths = tokenise(student.tokenizer, setting.one_shard, 128).lengths
+    tokens = float(lengths.mean()) * training.batch_size * steps
+    flops = 3 * forward_flops(student.model, lengths) / len(lengths) * training.batch_size * steps
+    return {
+        "warm_up_seconds": round(ends[warm[0] - 1] - first, 2),
+        "steps_per_second": round(steps / seconds, 1),
+        "tokens_per_second": round(tokens / seconds),
+        "share_of_peak": round(flops / seconds / setting.peak, 3),
+    }
+
+
+def _random_outputs(setting: Setting) -> TeacherOutputs:
+    n = len(setting.texts)
+    logits = torch.randn(n, 2, generator=torch.Generator().manual_seed(1))
+    passes = torch.zeros(n, dtype=torch.int16)
+    return TeacherOutputs(logits, logits.softmax(-1), passes, torch.zeros(n))
+
+
+def _evidence(setting: Setting, outputs: Sequence[TeacherOutputs]) -> Evidence:
+    space = LabelSpace.union([teacher.labels for teacher in setting.teachers])
+    return Evidence(space, outputs, student_width=None, seed=1)
+
+
+def _whole_job(setting: Setting, measured: Mapping[str, Any], seconds: float) -> Row:
+    """As many texts as fit into the time by what was measured, with the best eager variants."""
+    scoring, training = _best(measured["scoring"]), measured["training"][0]
+    tokens = float(tokenise(setting.teachers[0].tokenizer, setting.one_shard, 128).lengths.mean())
+    a_text = 2 * tokens * (1 + setting.passes) / max(scoring["tokens_per_second"], 1)
+    a_text += 3 * tokens / max(training["tokens_per_second"], 1)
+    n = max(64, min(len(setting.texts), int(0.85 * seconds / a_text)))
+    job = replace(setting, texts=setting.texts[:n])
+    outputs: list[TeacherOutputs] = []
+    score = _seconds(lambda: outputs.extend(_score_all(job, scoring["token_budget"])), job.device)
+    supervision = Muka(mc_samples=0).supervise(_evidence(job, outputs))
+    student = _student(job)
+    train = _seconds(lambda: distil(student, job.texts, supervision, Training()), job.device)
+    return {
+        "texts": n,
+        "passes": 1 + setting.passes,
+        "token_budget": scoring["token_budget"],
+        "scoring_seconds": round(score, 1),
+        "training_seconds": round(train, 1),
+        "seconds": round(score + train, 1),
+        "expected_seconds": round(n * a_text, 1),
+    }
+
+
+def _score_all(setting: Setting, budget: int) -> list[TeacherOutputs]:
+    sampling = Sampling(passes=setting.passes)
+    return [
+        TeacherOutputs.cat(
+            [
+                score_shard(
+                    teacher,
+                    setting.texts[at : at + SHARD_SIZE],
+                    sampling=sampling,
+                    shard=at // SHARD_SIZE,
+                    max_length=128,
+                    token_budget=budget,
+                )
+                for at in range(0, len(setting.texts), SHARD_SIZE)
+            ]
+        )
+        for teacher in setting.teachers
+    ]
+
+
+def _printed(rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        sys.stdout.write(" ".join(f"{key}={value}" for key, value in row.items()) + "\n")
+        sys.stdout.flush()
+        yield row
+
+
+if __name__ == "__main__":
+    main()
