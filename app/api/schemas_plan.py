@@ -54,6 +54,14 @@ class PlanModelFacts(_Row):
     )
 
 
+class PlanStored(_Row):
+    """What is stored of a teacher's outputs, by earlier jobs of anybody, for these texts."""
+
+    shards: int = Field(description="The corpus in pieces of 1,024 texts.")
+    shards_stored: int = Field(description="For which the teacher would not be asked anything.")
+    passes: int = Field(description="Texts that would still go through it, at most.")
+
+
 class PlanTeacher(_Row):
     """One teacher as it was found; all but `reference` is null where nothing usable was found."""
 
@@ -65,6 +73,10 @@ class PlanTeacher(_Row):
     labels: list[str | None] | None = Field(description="By class index, after your mapping; null: dropped.")
     parameters: int | None = Field(description=_UNKNOWN)
     facts: PlanModelFacts | None
+    stored: PlanStored | None = Field(
+        description="Seen from the worker that was busy last: another device computes other numbers. Null "
+        "for texts that are not uploaded yet."
+    )
 
 
 class PlanCorpus(_Row):
@@ -99,9 +111,11 @@ class PlanTime(_Row):
 
 
 class PlanEstimates(_Row):
-    """What it would take, at most: teacher outputs that are stored already are not computed again."""
+    """What it would take, at most."""
 
-    scoring_passes: int | None = Field(description="Texts through teachers: one pass and K samples each.")
+    scoring_passes: int | None = Field(
+        description="Texts through teachers: one pass and K samples each, where nothing is stored of them."
+    )
     training_texts: int | None = Field(description="Texts through the student, over all epochs.")
     memory: PlanMemory
     time: PlanTime

@@ -59,8 +59,15 @@ def _teacher(teacher: dict[str, Any]) -> str:
         _counted(teacher.get("parameters"), "parameters"),
         _counted(facts.get("layers"), "layers"),
         "no dropout, so it cannot be sampled" if facts.get("can_be_sampled") is False else None,
+        _stored(teacher.get("stored")),
     ]
     return f"teacher   {teacher['reference']}  {', '.join(filter(None, known)) or 'not found'}"
+
+
+def _stored(stored: dict[str, Any] | None) -> str | None:
+    if not stored or not stored["shards_stored"]:
+        return None
+    return f"{stored['shards_stored']} of {stored['shards']} shards answered by earlier jobs"
 
 
 def _texts(corpus: dict[str, Any] | None) -> str:

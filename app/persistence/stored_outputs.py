@@ -106,6 +106,12 @@ def remove(session: Session, piece: Unneeded) -> bool:
     return session.scalar(removed) is not None
 
 
+def has_needs_of_ended(session: Session) -> bool:
+    """Whether `forget_needs` has anything to do."""
+    ended = select(Amalgamation.id).where(Amalgamation.status.in_(TERMINAL))
+    return bool(session.scalar(select(exists().where(NeededOutput.amalgamation_id.in_(ended)))))
+
+
 def forget_needs(session: Session) -> None:
     """Of jobs that have ended."""
     ended = select(Amalgamation.id).where(Amalgamation.status.in_(TERMINAL))

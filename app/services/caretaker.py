@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from app.persistence import amalgamations
 from app.persistence.losses import settle_loss
 from app.services.backend import Backend
+from app.services.stored_outputs import evict
 from app.services.sweeper import sweep
+from app.services.telemetry import DISPATCHED, REAPED
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,7 @@ def reap(backend: Backend) -> int:
                 where=amalgamations.lease_expired(),
             )
         settled += status is not None
+    REAPED.inc(settled)
     return settled
 
 
@@ -48,11 +51,14 @@ def dispatch(backend: Backend) -> int:
         backend.queue.enqueue(job_id)
         with backend.database.write() as session:
             amalgamations.mark_dispatched(session, job_id)
+        DISPATCHED.inc()
     return len(waiting)
 
 
 Duty = Callable[[Backend], object]
 DUTIES: Mapping[str, Duty] = {"reaping expired leases": reap, "dispatching queued jobs": dispatch}
+EVICTION: Mapping[str, Duty] = {"removing stored outputs beyond the limit": evict}
+"""In a thread of its own, like the sweep: thousands of files may go."""
 
 
 class Caretaker:
@@ -112,8 +118,8 @@ class Sweeper(Caretaker):
 
 @contextmanager
 def caretaking(backend: Backend) -> Iterator[None]:
-    """With a caretaker and a sweeper at work while the block runs."""
-    threads = Caretaker(backend), Sweeper(backend)
+    """With caretakers and a sweeper at work while the block runs."""
+    threads = Caretaker(backend), Caretaker(backend, EVICTION), Sweeper(backend)
     for thread in threads:
         thread.start()
     try:

@@ -39,10 +39,10 @@ class Time:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Upper bounds: outputs of teachers that are stored already are not computed again."""
+    """Upper bounds."""
 
     scoring_passes: int | None
-    """Texts through teachers; an adaptive method may take fewer."""
+    """Texts through teachers, without those that are stored already; an adaptive method may take fewer."""
     training_texts: int | None
     """Texts through the student, over all epochs."""
     memory: Memory
@@ -57,6 +57,7 @@ def estimate(
     parameters: Sequence[int | None],
     start_parameters: int | None,
     reports: Sequence[Mapping[str, Any]],
+    passes: int | None = None,
 ) -> Estimates:
     """All of it.
 
@@ -67,10 +68,12 @@ def estimate(
         parameters: of each teacher.
         start_parameters: of the model that the student starts from.
         reports: of finished jobs.
+        passes: texts that would still go through the teachers, where stored outputs were looked for.
     """
     samples = int(getattr(recipe.method, "mc_samples", 0))
     per_text = sum(1 if facts.can_be_sampled is False else 1 + samples for facts in teachers)
-    passes = None if texts is None else per_text * texts
+    if passes is None and texts is not None:
+        passes = per_text * texts
     trained = None if texts is None else recipe.training.epochs * texts
     return Estimates(passes, trained, _memory(parameters, start_parameters), _time(passes, trained, reports))
 

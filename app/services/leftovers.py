@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from app.domain import stored_outputs as stored
 from app.domain.identifiers import Prefix, student_of
-from app.persistence import corpora, deliveries, idempotency, leftovers
+from app.persistence import corpora, deliveries, idempotency, leftovers, stored_outputs
 from app.persistence.leftovers import JobState
 from app.persistence.tables import Corpus, Model
 from app.services.backend import Backend
@@ -55,6 +56,7 @@ def find_all(backend: Backend) -> Iterator[Leftover]:
     if is_known:
         yield from _without_row(backend, "corpora", Corpus)
         yield from _without_row(backend, "models", Model)
+        yield from _stored_outputs(backend)
         yield from _students(backend)
         yield from _working_files(backend)
     yield from _expired(backend)
@@ -76,6 +78,19 @@ def _without_row(backend: Backend, folder: str, table: type[Corpus | Model]) -> 
             named = leftovers.has_row(session, table, _name(key).removesuffix(".parquet"))
         if not named:
             yield Leftover(Reason.NO_ROW, key, measure.size_bytes)
+
+
+def _stored_outputs(backend: Backend) -> Iterator[Leftover]:
+    """A worker died between file and row, or they are of muka 0.1, which kept no rows."""
+    old = (key for key in backend.store.children(stored.PREFIX) if _is_old(backend, key))
+    for chunk in stored_outputs.chunks(old):
+        with backend.database.read() as session:
+            named = stored_outputs.present(session, chunk)
+        yield from (_of(backend, Reason.NO_ROW, key) for key in chunk if key not in named)
+
+
+def _is_old(backend: Backend, key: str) -> bool:
+    return backend.store.measure(key).age_seconds >= backend.settings.sweep_age_seconds
 
 
 def _students(backend: Backend) -> Iterator[Leftover]:

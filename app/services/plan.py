@@ -1,7 +1,7 @@
 """The use case behind `POST /amalgamations/plan`: what a job would be, with nothing stored or sent."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.domain import labels as label_names
 from app.domain.errors import Fault, InvalidModelError, InvalidRequestError
@@ -16,6 +16,7 @@ from app.services.backend import Backend
 from app.services.candidates import Candidate
 from app.services.corpus_facts import CorpusFacts
 from app.services.estimates import Estimates, estimate
+from app.services.reuse import AskedTeacher, Reuse, reuse
 from app.services.submission_checks import UNREADABLE
 
 _JOBS_LOOKED_AT = 20
@@ -48,6 +49,8 @@ class PlannedTeacher:
     """By class index, after the request's mapping."""
     parameters: int | None
     facts: ModelFacts | None
+    stored: Reuse | None = None
+    """What would be reused of its outputs; None where texts or teacher are not known."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,9 @@ def plan(backend: Backend, owner: str, recipe: Recipe | None, faults: Sequence[F
         raise InvalidRequestError(f"the request has {len(faults)} faults; see `errors`", faults=faults)
     findings = submission_checks.check(backend, owner, recipe, is_whole=not faults)
     teachers = [_teacher(spec, findings.found.get(spec.model)) for spec in recipe.teachers]
-    corpus = _corpus(backend, owner, recipe)
+    stored = _stored_corpus(backend, owner, recipe)
+    teachers = _with_reuse(backend, recipe, stored, teachers)
+    corpus = _corpus(recipe, stored)
     start = _start(recipe, findings.found)
     estimates = estimate(
         recipe,
@@ -82,6 +87,7 @@ def plan(backend: Backend, owner: str, recipe: Recipe | None, faults: Sequence[F
         parameters=[teacher.parameters for teacher in teachers],
         start_parameters=start.parameters if start else None,
         reports=_reports(backend, owner),
+        passes=_passes(teachers),
     )
     return Plan([*faults, *findings.faults], _labels(teachers), teachers, corpus, estimates)
 
@@ -120,17 +126,48 @@ def _labels(teachers: Sequence[PlannedTeacher]) -> PlannedLabels:
     )
 
 
-def _corpus(backend: Backend, owner: str, recipe: Recipe) -> CorpusFacts | None:
+def _stored_corpus(backend: Backend, owner: str, recipe: Recipe) -> Corpus | None:
+    source = recipe.corpus
+    if not isinstance(source, str) or source == UNREADABLE or not has_prefix(source, Prefix.CORPUS):
+        return None
+    with backend.database.read() as session:
+        return owned.find(session, Corpus, source, owner=owner)
+
+
+def _corpus(recipe: Recipe, stored: Corpus | None) -> CorpusFacts | None:
     max_length, source = recipe.training.max_length, recipe.corpus
     if isinstance(source, InlineTexts):
         return corpus_facts.of_inline(source, max_length)
     if isinstance(source, HubDataset):
         return corpus_facts.of_dataset(source)
-    if source == UNREADABLE or not has_prefix(source, Prefix.CORPUS):
-        return None
-    with backend.database.read() as session:
-        stored = owned.find(session, Corpus, source, owner=owner)
     return corpus_facts.of_stored(stored, max_length) if stored else None
+
+
+def _with_reuse(
+    backend: Backend, recipe: Recipe, corpus: Corpus | None, teachers: Sequence[PlannedTeacher]
+) -> list[PlannedTeacher]:
+    """What is stored for texts in the body or on the Hub shows when they have become a corpus."""
+    asked = [_asked(teacher) for teacher in teachers]
+    known = [each for each in asked if each is not None]
+    if corpus is None or len(known) < len(asked):
+        return list(teachers)
+    found = reuse(backend, recipe, corpus, known)
+    if found is None:
+        return list(teachers)
+    return [replace(teacher, stored=each) for teacher, each in zip(teachers, found, strict=True)]
+
+
+def _asked(teacher: PlannedTeacher) -> AskedTeacher | None:
+    if teacher.digest is None or teacher.labels is None:
+        return None
+    can_be_sampled = teacher.facts is None or teacher.facts.can_be_sampled is not False
+    return AskedTeacher(teacher.digest, tuple(teacher.labels), can_be_sampled)
+
+
+def _passes(teachers: Sequence[PlannedTeacher]) -> int | None:
+    """Left to compute, where that is known."""
+    left = [teacher.stored.passes for teacher in teachers if teacher.stored is not None]
+    return sum(left) if len(left) == len(teachers) else None
 
 
 def _start(recipe: Recipe, found: dict[str, Candidate]) -> Candidate | None:
