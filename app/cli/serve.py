@@ -46,25 +46,34 @@ def _settings(host: str | None, port: int | None) -> "Settings":
 
 
 def _somebody_has_a_key(settings: "Settings") -> bool:
-    """Looks into a database only where there is one: a refusal leaves nothing behind."""
     from app.persistence.database import Database
     from app.services import keys
 
-    url = settings.resolved_database_url()
-    if settings.api_key is None and url.startswith("sqlite") and not _file_of(url).exists():
+    if settings.api_key is not None:
+        return True
+    if _is_without_tables(settings.resolved_database_url()):
         return False
     require_schema(settings)
-    database = Database(url)
+    database = Database(settings.resolved_database_url())
     try:
-        return keys.is_locked(database, settings)
+        return keys.is_any_valid(database)
     finally:
         database.close()
 
 
-def _file_of(url: str) -> Path:
+def _is_without_tables(url: str) -> bool:
+    """Makes none, nor a file for them: a refusal leaves nothing behind."""
     from sqlalchemy import make_url
+    from sqlalchemy.exc import OperationalError
 
-    return Path(make_url(url).database or "")
+    from app.persistence import migrate
+
+    if url.startswith("sqlite") and not Path(make_url(url).database or "").exists():
+        return True
+    try:
+        return migrate.state(url).current is None
+    except OperationalError as error:
+        give_up(f"the database does not answer: {error.orig}", status=1)
 
 
 def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:

@@ -69,10 +69,8 @@ def revoke(database: Database, key_id: str) -> ApiKey:
     return row
 
 
-def is_locked(database: Database, settings: Settings) -> bool:
-    """True when somebody has a key, so that the service may listen where others can reach it."""
-    if settings.api_key is not None:
-        return True
+def is_any_valid(database: Database) -> bool:
+    """True when somebody could come in with a key of the database."""
     with database.read() as session:
         return keys.are_there_any(session, valid=True)
 
