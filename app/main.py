@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI
 
 from app.api.dependencies import caller
 from app.api.error_handlers import install_error_handlers
+from app.api.measuring import Measuring
 from app.api.middleware import BodyLimit, RequestContext
 from app.api.openapi import describe
 from app.api.routes import (
@@ -18,6 +19,7 @@ from app.api.routes import (
     hub,
     job_events,
     job_findings,
+    metrics,
     models,
     plans,
     predictions,
@@ -30,6 +32,7 @@ from app.services.caretaker import caretaking
 from app.services.deliverer import delivering
 from app.services.keys import Keyring
 from app.services.live import LiveJobs
+from app.services.metrics import Metrics
 from app.services.predictions import Predictions
 from app.services.readiness import Readiness
 from app.settings import Settings, get_settings
@@ -44,6 +47,7 @@ GUARDED = (
     students,
     predictions,
     webhooks,
+    metrics,
     hub,
 )
 """Rooms that nobody enters without a key."""
@@ -62,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.keyring = Keyring(backend.database, chosen)
         app.state.readiness = Readiness(backend)
         app.state.live = live = LiveJobs(backend)
+        app.state.metrics = Metrics(backend, live)
         app.state.predictions = predicting = Predictions(backend)
         loop = asyncio.get_running_loop()
         let_listeners_go = partial(loop.call_soon_threadsafe, live.end)
@@ -73,7 +78,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="muka", version="0.1.0", lifespan=lifespan, separate_input_output_schemas=False)
     app.add_middleware(BodyLimit, max_bytes=chosen.max_body_bytes, own_limits=OWN_LIMITS)
-    app.add_middleware(RequestContext)  # added last: outermost
+    app.add_middleware(RequestContext)
+    app.add_middleware(Measuring)  # added last: outermost
     install_error_handlers(app)
     for room in GUARDED:
         app.include_router(room.router, dependencies=[Depends(caller)])

@@ -5,11 +5,14 @@ from sqlalchemy.orm import Session
 
 from app.domain.failure import WORKER_LOST_HINT, failure
 from app.domain.status import FailureCode, Status
+from app.persistence import stored_outputs
 from app.persistence.amalgamations import change_status
 from app.persistence.tables import Amalgamation
 
 NO_LEASE = {"lease_owner": None, "lease_until": None, "dispatched_at": None}
 """Columns of a job that goes back to the queue: nobody holds it, and it is to be sent again."""
+LOST_ATTEMPTS = "lost_attempts"
+"""A counter for the metrics."""
 
 
 def settle_loss(
@@ -52,7 +55,10 @@ def settle_loss(
         values=values,
         data={"losses": job.losses + 1},
     )
-    return None if changed is None else to
+    if changed is None:
+        return None
+    stored_outputs.count(session, LOST_ATTEMPTS, 1)
+    return to
 
 
 def _consequence(job: Amalgamation, why: str, max_attempts: int) -> tuple[Status, str, dict[str, object]]:

@@ -19,6 +19,7 @@ from app.outbound.post import PostAnswer, Poster, PostFailedError
 from app.persistence import deliveries, webhooks
 from app.persistence.deliveries import Claim, Outcome
 from app.services.backend import Backend
+from app.services.telemetry import WEBHOOK_ATTEMPTS
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class Deliverer:
     async def _send(self, claim: Claim) -> None:
         try:
             outcome = await self._attempt(claim)
+            WEBHOOK_ATTEMPTS.labels("succeeded" if outcome.error is None else "failed").inc()
             await to_thread.run_sync(self._record, claim, outcome, limiter=self._limiter)
         except Exception:  # it must not end the others; the claim runs out, and then it is sent again
             log.exception("%s was not sent, or what came of it cannot be written", claim.delivery.id)

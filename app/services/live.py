@@ -27,6 +27,11 @@ class LiveJobs:
         """Jobs that are looked at."""
         return len(self._feeds)
 
+    @property
+    def listeners(self) -> int:
+        """Streams and long polls that wait for news."""
+        return sum(feed.listeners for feed in list(self._feeds.values()))
+
     async def wait(self, owner: str, job_id: str, is_enough: Callable[[Job], bool], seconds: float) -> Job:
         """The job as soon as it is enough, or as it is after `seconds`.
 
