@@ -13,6 +13,7 @@ from app.domain.recipe import Recipe, Resolved, ResolvedStudent, ResolvedTeacher
 from app.persistence import events
 from worker.assignment import Assignment
 from worker.muka import DistilReport, Supervision, TeacherChoice, agreement, choice_statistics
+from worker.muka.evaluate import best_counts
 from worker.plots import Picture
 from worker.scores import Scores
 from worker.text_table import ORPHAN_BELOW, orphans
@@ -94,7 +95,7 @@ def _teacher(work: Assignment, index: int, scores: Scores) -> dict[str, Any]:
         "digest": teacher.digest,
         "labels": teacher.labels,
         "mc_samples": int(passes.max()),
-        "passes_per_text": passes.float().mean().item(),
+        "passes_per_text": passes.mean(dtype=torch.float64).item(),
         # Without dropout layers there is nothing to sample: the single pass was scored.
         "sampled": bool(passes.any()),
         "shards": scores.shards,
@@ -111,8 +112,7 @@ def _orphans(choice: TeacherChoice, *, texts: int) -> dict[str, Any]:
 
 def _counts(predictions: Tensor, labels: Sequence[str]) -> dict[str, int]:
     """How many texts of the corpus have each label as their most probable one, none left out."""
-    counts = torch.bincount(predictions.argmax(-1), minlength=len(labels))
-    return dict(zip(labels, counts.tolist(), strict=True))
+    return dict(zip(labels, best_counts(predictions).tolist(), strict=True))
 
 
 def of_times(told: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:

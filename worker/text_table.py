@@ -1,5 +1,6 @@
 """One row a text of the corpus: whom the teachers' certainty chose, and what the student answers."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +10,11 @@ import torch
 from torch import Tensor
 
 from worker.muka import TeacherChoice
+from worker.muka.columns import spans
 
 TEXT_TABLE = "texts.parquet"
 ORPHAN_BELOW = 0.5
 """A text on which no teacher's certainty u reaches this is an orphan: its label may be missing."""
-_GROUP_ROWS = 16_384
-"""Of a row group, so that readers hold little."""
 
 
 def orphans(choice: TeacherChoice) -> Tensor:
@@ -37,22 +37,34 @@ def write_text_table(
         predictions: the student's probabilities [n, |L|].
         labels: names of the classes.
     """
+    path, names = folder / TEXT_TABLE, pa.array(labels, pa.string())
+    with contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for span in spans(len(predictions)):
+            part = TeacherChoice(choice.u[span], choice.w[span], choice.m[span])
+            table = _table(span.start, part, entropy[span], predictions[span], names)
+            if writer is None:
+                writer = stack.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
+            writer.write_table(table)
+    return path
+
+
+def _table(
+    first: int, choice: TeacherChoice, entropy: Tensor, predictions: Tensor, names: pa.Array
+) -> pa.Table:
     probability, guess = predictions.max(-1)
-    names = pa.array(labels, pa.string()).take(pa.array(guess.int().numpy()))
     columns = {
-        "row": pa.array(torch.arange(len(predictions)).numpy()),
+        "row": pa.array(torch.arange(first, first + len(predictions)).numpy()),
         "chosen_teacher": pa.array(choice.w.argmax(-1).short().numpy()),
         "weights": _lists(choice.w),
         "certainty": _lists(choice.u),
         "entropy": _lists(entropy),
         "margin": pa.array(choice.m.float().numpy()),
-        "label": names,
+        "label": names.take(pa.array(guess.int().numpy())),
         "probability": pa.array(probability.float().numpy()),
         "orphan": pa.array(orphans(choice).numpy()),
     }
-    path = folder / TEXT_TABLE
-    pq.write_table(pa.table(columns), path, compression="zstd", row_group_size=_GROUP_ROWS)
-    return path
+    return pa.table(columns)
 
 
 def _lists(rows: Tensor) -> pa.Array:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from worker.muka.columns import spans
 from worker.muka.label_space import LabelSpace, normalise
 from worker.muka.losses import kl_to_golden
 from worker.muka.methods.interface import TeacherChoice
@@ -131,9 +132,19 @@ class Agreement:
 
 def agreement(probabilities: Tensor, q: Tensor, temperature: float = 1.0) -> Agreement:
     """Compare the student's probabilities [n, |L|] with golden supervision [n, |L|] of that temperature."""
-    same = probabilities.argmax(-1) == q.argmax(-1)
-    log_p = probabilities.clamp_min(torch.finfo(torch.float32).tiny).log()
-    return Agreement(same.float().mean().item(), kl_to_golden(log_p, q, temperature).mean().item())
+    same, divergence = 0, 0.0
+    for span in spans(len(q)):
+        p, taught = probabilities[span], q[span]
+        log_p = p.clamp_min(torch.finfo(torch.float32).tiny).log()
+        same += int((p.argmax(-1) == taught.argmax(-1)).sum())
+        divergence += kl_to_golden(log_p, taught, temperature).sum(dtype=torch.float64).item()
+    return Agreement(same / len(q), divergence / len(q))
+
+
+def best_counts(values: Tensor) -> Tensor:
+    """How often each column of [n, c] has a row's largest value: int64 [c]."""
+    n, c = values.shape
+    return torch.stack([torch.bincount(values[s].argmax(-1), minlength=c) for s in spans(n)]).sum(0)
 
 
 def predictive_entropy(space: LabelSpace, outputs: Sequence[TeacherOutputs]) -> Tensor:
@@ -166,9 +177,8 @@ class ChoiceStatistics:
 def choice_statistics(choice: TeacherChoice, *, bins: int = 20) -> ChoiceStatistics:
     """Sum a teacher choice up."""
     n, N = choice.u.shape
-    chosen = torch.bincount(choice.w.argmax(-1), minlength=N) / n
     return ChoiceStatistics(
-        chosen_share=tuple(chosen.tolist()),
+        chosen_share=tuple((best_counts(choice.w) / n).tolist()),
         mean_weight=tuple(choice.w.mean(0).tolist()),
         mean_score=tuple(choice.u.mean(0).tolist()),
         score_histogram=tuple(_histogram(choice.u[:, i], bins) for i in range(N)),
@@ -178,5 +188,5 @@ def choice_statistics(choice: TeacherChoice, *, bins: int = 20) -> ChoiceStatist
 
 
 def _histogram(values: Tensor, bins: int) -> tuple[int, ...]:
-    places = (values * bins).long().clamp(0, bins - 1)
-    return tuple(torch.bincount(places, minlength=bins).tolist())
+    places = ((values[span] * bins).long().clamp(0, bins - 1) for span in spans(len(values)))
+    return tuple(torch.stack([torch.bincount(part, minlength=bins) for part in places]).sum(0).tolist())
