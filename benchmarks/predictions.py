@@ -1,7 +1,7 @@
 """How long a prediction takes (`make bench-predictions`): cold and warm, alone and with others.
 
 A student of MiniLM's size (22 million parameters, 45 classes; its head is as drawn, for only time counts)
-on an embedded service, asked about messages of the demo's inbox over HTTP by a client that keeps its connection.
+on an embedded service, asked about the demo's inbox over HTTP by a client that keeps its connection.
 Beside it the same texts in this process, without any service: the rest is what the way there and back costs.
 Writes benchmarks/out/predictions.json.
 """
