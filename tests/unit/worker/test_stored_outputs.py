@@ -78,10 +78,9 @@ def test_the_digest_does_not_depend_on_how_the_texts_lie_in_memory() -> None:
 
 @pytest.mark.parametrize("groups", [[10], [3, 3, 4], [1] * 10, [9, 1], [4, 4, 2]])
 def test_shards_depend_on_the_corpus_alone_and_not_on_its_row_groups(groups: list[int]) -> None:
-    texts, found = iter(map(str, range(10))), []
+    texts = iter(map(str, range(10)))
     batches = (pa.record_batch([pa.array([next(texts) for _ in range(n)])], ["text"]) for n in groups)
-    for batch in of_equal_size(batches, 4):
-        found.append(batch.column("text").to_pylist())
+    found = [batch.column("text").to_pylist() for batch in of_equal_size(batches, 4)]
     assert found == [["0", "1", "2", "3"], ["4", "5", "6", "7"], ["8", "9"]]
 
 

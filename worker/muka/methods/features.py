@@ -22,6 +22,7 @@ class FeatureMethod(Method):
     """Vanilla distillation with two more terms over the pooled features of teachers and student."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.TEACHER_FEATURES})
+    takes_parts: ClassVar[bool] = True
 
     teacher_temperature: float = parameter(
         5.0,
@@ -45,14 +46,12 @@ def standardised_features(evidence: Evidence) -> list[Tensor]:
     Raises:
         ValueError: The evidence has no features.
     """
-    return [_standardise(outputs.features) for outputs in evidence.outputs]
-
-
-def _standardise(features: Tensor | None) -> Tensor:
-    if features is None:
-        raise ValueError("the evidence has no teacher features; allowed: outputs scored with features=True")
-    centred = features - features.mean(0)
-    return centred / centred.square().mean(0).sqrt().clamp_min(_CONSTANT)
+    moments = evidence.whole.feature_moments
+    return [
+        (outputs.features - mean) / deviation.clamp_min(_CONSTANT)
+        for outputs, (mean, deviation) in zip(evidence.outputs, moments, strict=True)
+        if outputs.features is not None
+    ]
 
 
 def student_width(evidence: Evidence) -> int:

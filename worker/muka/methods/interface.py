@@ -11,10 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from worker.muka.columns import spans
 from worker.muka.forward import Answer
 from worker.muka.label_space import LabelSpace
 from worker.muka.losses import weighted_kl
@@ -60,11 +63,32 @@ class Evidence:
         """Of the whole corpus."""
         return self if self.corpus is None else self.corpus
 
+    @cached_property
+    def feature_moments(self) -> list[tuple[Tensor, Tensor]]:
+        """Mean and standard deviation [width_i] of each teacher's features, over these texts.
+
+        Raises:
+            ValueError: The evidence has no features.
+        """
+        return [_moments(outputs.features) for outputs in self.outputs]
+
     def rows(self, span: slice) -> "Evidence":
         """The part for some texts; it shares the memory of the whole."""
         outputs = [each.rows(span) for each in self.outputs]
         embeddings = None if self.embeddings is None else self.embeddings[span]
         return replace(self, outputs=outputs, embeddings=embeddings, corpus=self.whole)
+
+
+def _moments(features: Tensor | None) -> tuple[Tensor, Tensor]:
+    if features is None:
+        raise ValueError("the evidence has no teacher features; allowed: outputs scored with features=True")
+    n, width = features.shape
+    mean, variance = torch.zeros(2, width, dtype=torch.float64)
+    for span in spans(n):
+        mean += features[span].double().sum(0) / n
+    for span in spans(n):
+        variance += (features[span].double() - mean).square().sum(0) / n
+    return mean.float(), variance.sqrt().float()
 
 
 class Objective(nn.Module):

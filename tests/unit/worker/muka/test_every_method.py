@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.tiny_models import TEXTS
 from tests.unit.worker.muka.evidence import random_evidence
-from worker.muka import Training, amalgamate
+from worker.muka import Training, amalgamate, parts
 from worker.muka.forward import Answer
 from worker.muka.methods import METHODS, get_method
 
@@ -41,6 +41,21 @@ def test_any_label_spaces_teachers_and_batch_give_distributions_and_a_finite_los
     assert loss.isfinite()
     assert loss > -1e-4
     assert answer.logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_corpus_in_parts_on_disk_is_supervised_as_the_whole_in_memory(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(parts, "ROWS_AT_ONCE", 4)
+    method, evidence = get_method(name), random_evidence("ab", "bcd", n=10)
+    whole, made = method.supervise(evidence), parts.supervise(method, evidence, tmp_path)
+    assert set(made.columns) == set(whole.columns)
+    for column, values in whole.columns.items():
+        torch.testing.assert_close(made.columns[column], values)
+    assert (made.choice is None) == (whole.choice is None)
+    if made.choice and whole.choice:
+        torch.testing.assert_close(vars(made.choice), vars(whole.choice))
+    assert repr(made.objective) == repr(whole.objective)
+    assert list(tmp_path.iterdir()) == [], "its files have no names"
 
 
 @pytest.mark.parametrize("name", METHODS)
