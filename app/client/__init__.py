@@ -49,6 +49,8 @@ from app.client.objects import (
     Student,
     StudentFile,
     Transition,
+    Webhook,
+    WebhookDelivery,
 )
 
 __all__ = [
@@ -92,4 +94,6 @@ __all__ = [
     "UnexpectedAnswerError",
     "UnsafePathError",
     "WaitTimeoutError",
+    "Webhook",
+    "WebhookDelivery",
 ]

@@ -8,6 +8,7 @@ from app.client.corpora import Corpora
 from app.client.models import Models
 from app.client.students import Students
 from app.client.transport import Transport
+from app.client.webhooks import Webhooks
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -42,6 +43,7 @@ class MukaClient:
         self.models = Models(self._transport)
         self.amalgamations = Amalgamations(self._transport)
         self.students = Students(self._transport)
+        self.webhooks = Webhooks(self._transport)
 
     def __enter__(self) -> Self:
         return self

@@ -133,6 +133,32 @@ class Plan(ApiObject):
     estimates: dict[str, Any] = {}
 
 
+class Webhook(ApiObject):
+    """Where you are told what becomes of jobs."""
+
+    id: str
+    url: str = ""
+    events: list[str] = []
+    description: str | None = None
+    enabled: bool = True
+    disabled_reason: str | None = None
+    secret: str | None = None
+    """`whsec_…`: only in the answers of `create` and `rotate`."""
+    created_at: datetime | None = None
+
+
+class WebhookDelivery(ApiObject):
+    """One message to one webhook, and every attempt to send it."""
+
+    id: str
+    event: str = ""
+    status: str = ""
+    amalgamation_id: str | None = None
+    attempts: list[dict[str, Any]] = []
+    next_attempt_at: datetime | None = None
+    created_at: datetime | None = None
+
+
 class Event(ApiObject):
     """One thing that happened to a job; numbered per job without gaps."""
 

@@ -19,6 +19,7 @@ from app.services.backend import Backend
 from app.settings import Settings
 from tests.api_objects import add_student
 from tests.live_service import live_service
+from tests.servers import wait_until
 from tests.tiny_models import TEXTS, make_teacher
 
 
@@ -159,3 +160,19 @@ def test_a_wrong_key_is_told(settings: Settings) -> None:
             next(client.corpora.list())
         with MukaClient(str(service.base_url), api_key="right") as client:
             assert list(client.corpora.list()) == []
+
+
+def test_a_webhook_is_made_tested_rotated_and_removed(client: MukaClient) -> None:
+    made = client.webhooks.create("https://1.1.1.1:9/", events=["amalgamation.failed"])
+    assert made.secret is not None
+    assert [each.id for each in client.webhooks.list()] == [made.id]
+    rotated = client.webhooks.rotate(made.id)
+    assert rotated.secret not in {None, made.secret}
+    assert client.webhooks.get(made.id).secret is None
+    sent = client.webhooks.test(made.id)
+    wait_until(lambda: [each.id for each in client.webhooks.deliveries(made.id)] == [sent.id], "it is listed")
+    client.webhooks.delete(made.id)
+    with pytest.raises(NotFoundError):
+        client.webhooks.get(made.id)
+    with pytest.raises(InvalidRequestError, match="public addresses"):
+        client.webhooks.create("https://127.0.0.1/")
