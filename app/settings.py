@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     prediction_model_bytes: int = Field(2 * GIB, ge=1)
     """Of their files together; a single student may be larger."""
     prediction_idle_seconds: float = Field(600, gt=0)
-    """The prediction worker of `muka serve` ends after this long without a request; the next one starts it."""
+    """The prediction worker of `muka serve` ends after this long without a request; the next starts it."""
 
     # Webhooks
     webhook_allowed_networks: Annotated[
@@ -114,6 +114,12 @@ class Settings(BaseSettings):
     """Of one text."""
     max_teachers: int = Field(32, ge=2)
     """In one job."""
+    max_queued_jobs: int = Field(1000, ge=1)
+    """Of one owner."""
+    max_uploads: int = Field(8, ge=1)
+    """That an API process reads and checks at once."""
+    upload_idle_seconds: float = Field(60, gt=0)
+    """An upload of which nothing comes for this long is refused, so that it does not hold its place."""
     scores_max_bytes: int = Field(20 * GIB, ge=0)
     """Of the teachers' stored outputs; the longest unused go first, and never those of a job in progress."""
     corpus_retention_days: float | None = Field(30, gt=0)
