@@ -26,6 +26,7 @@ from app.api.routes import (
     students,
     webhooks,
 )
+from app.api.uploads import UploadSlots
 from app.processes import told_to_stop
 from app.services.backend import Backend
 from app.services.caretaker import caretaking
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.backend = backend
         app.state.keyring = Keyring(backend.database, chosen)
         app.state.readiness = Readiness(backend)
+        app.state.upload_slots = UploadSlots(chosen.max_uploads)
         app.state.live = live = LiveJobs(backend)
         app.state.metrics = Metrics(backend, live)
         app.state.predictions = predicting = Predictions(backend)

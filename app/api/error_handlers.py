@@ -21,6 +21,7 @@ from app.domain.errors import (
     NotReadyError,
     PayloadTooLargeError,
     RangeNotSatisfiableError,
+    TooManyRequestsError,
     TooSlowError,
 )
 from app.storage import StoreError
@@ -28,6 +29,8 @@ from app.storage import StoreError
 _log = logging.getLogger(__name__)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 RETRY_LATER = {"Retry-After": "5"}
+NOT_READ = {"Connection": "close"}
+"""The rest of the body stays where it is."""
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -65,8 +68,10 @@ def _headers(error: MukaError) -> dict[str, str]:
     if isinstance(error, ForbiddenError):
         return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{error.scope}"'}
     if isinstance(error, PayloadTooLargeError | TooSlowError):
-        return {"Connection": "close"}  # the rest of the body is not read
-    return RETRY_LATER if error.status in (429, 502, 503, 504) else {}
+        return NOT_READ
+    if isinstance(error, TooManyRequestsError):
+        return RETRY_LATER | NOT_READ
+    return RETRY_LATER if error.status in (502, 503, 504) else {}
 
 
 def _validation(request: Request, error: RequestValidationError) -> Response:

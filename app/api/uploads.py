@@ -3,20 +3,30 @@
 A raw body or `multipart/form-data`; nothing is held in memory, and whatever goes wrong leaves nothing behind.
 """
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import closing
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from fastapi import Request
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
-from app.api.dependencies import BackendDep, OwnerDep
+from app.api.dependencies import BackendDep, CallerDep
 from app.api.multipart import MultipartBody, refuse_over
-from app.domain.errors import InvalidRequestError, UnsupportedFormatError
+from app.domain.access import Caller
+from app.domain.errors import (
+    InvalidRequestError,
+    PayloadTooLargeError,
+    TooManyRequestsError,
+    TooSlowError,
+    UnsupportedFormatError,
+)
+from app.services.idempotency import Once
 from app.settings import Settings
 from app.storage import StoreError
 
@@ -24,6 +34,35 @@ PIECE = 1 << 20
 """Written at once, in a thread: the event loop never waits for the disk."""
 FORM_OVERHEAD = 1 << 18
 """What a form may have around its file."""
+
+UPLOAD_ERRORS = (PayloadTooLargeError, UnsupportedFormatError, TooSlowError, TooManyRequestsError)
+
+
+class UploadSlots:
+    """How many uploads a process reads and checks at once; those beyond are asked to come again."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """One of them, until the block ends. In the event loop only, so that nobody comes in between.
+
+        Raises:
+            TooManyRequestsError: all are taken.
+        """
+        if self._taken >= self._limit:
+            raise TooManyRequestsError(
+                f"{self._taken} uploads are being read already, as many as this process takes at once "
+                f"(MUKA_MAX_UPLOADS is {self._limit}); send it again in a few seconds",
+                code="too_many_uploads",
+            )
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
 
 
 @dataclass(frozen=True)
@@ -53,24 +92,26 @@ class ReceiveUpload:
         self._fields = fields
 
     async def __call__(
-        self, request: Request, backend: BackendDep, _owner: OwnerDep
+        self, request: Request, backend: BackendDep, _caller: CallerDep
     ) -> AsyncIterator[Upload]:
         """Receive, hand over, remove."""
-        limit = self._limit(backend.settings)
+        limit, patience = self._limit(backend.settings), backend.settings.upload_idle_seconds
         _check_headers(request, limit)
-        async with contextmanager_in_threadpool(backend.store.staging()) as folder:
-            yield await self._receive(request, folder, limit)
+        slots: UploadSlots = request.app.state.upload_slots
+        with slots.taken():
+            async with contextmanager_in_threadpool(backend.store.staging()) as folder:
+                yield await self._receive(request, folder, limit, patience)
 
-    async def _receive(self, request: Request, folder: Path, limit: int) -> Upload:
+    async def _receive(self, request: Request, folder: Path, limit: int, patience: float) -> Upload:
         path = folder / "upload"
         kind, options = parse_options_header(request.headers.get("content-type"))
         if kind != b"multipart/form-data":
             with closing(_RawBody(path, limit)) as raw:
-                await _pour(request, raw)
+                await _pour(request, raw, patience)
             return Upload(folder, path, None, kind.decode("latin-1") or None)
         boundary = options.get(b"boundary", b"")
         with closing(MultipartBody(boundary, path, limit, self._fields)) as form:
-            await _pour(request, form)
+            await _pour(request, form, patience)
         return Upload(folder, path, form.filename, form.media_type, form.fields)
 
 
@@ -95,10 +136,22 @@ class _RawBody:
         self._file.close()
 
 
-async def _pour(request: Request, body: _Body) -> None:
+def once_of(upload: Upload, caller: Caller, route: str, key: str | None, details: list[Any]) -> Once | None:
+    """The client's idempotency key. It stands for the bytes of the file and how they are to be read.
+
+    So it can be looked up only when the file has arrived: a repeated upload costs its transfer, nothing else.
+    """
+    if key is None:
+        return None
+    with upload.path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    return Once.of(caller.api_key_id, route, key, [content, *map(str, details)])
+
+
+async def _pour(request: Request, body: _Body, patience: float) -> None:
     pending = bytearray()
     try:
-        async for piece in request.stream():
+        async for piece in _pieces(request, patience):
             pending += piece
             if len(pending) >= PIECE:
                 await run_in_threadpool(body.write, bytes(pending))
@@ -108,6 +161,22 @@ async def _pour(request: Request, body: _Body) -> None:
         raise InvalidRequestError("the upload was broken off", code="upload_incomplete") from error
     except OSError as error:
         raise StoreError(f"the upload cannot be written: {error.strerror}") from error
+
+
+async def _pieces(request: Request, patience: float) -> AsyncIterator[bytes]:
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(patience):
+                piece = await anext(stream, None)
+        except TimeoutError as error:
+            raise TooSlowError(
+                f"nothing of the upload came for {patience:g} seconds, the limit (MUKA_UPLOAD_IDLE_SECONDS); "
+                "nothing was stored, send it again"
+            ) from error
+        if piece is None:
+            return
+        yield piece
 
 
 def _last(body: _Body, data: bytes) -> None:

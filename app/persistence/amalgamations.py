@@ -65,6 +65,12 @@ def queue_position(session: Session, job: Amalgamation) -> int | None:
     return session.scalar(query) or 0
 
 
+def count_queued(session: Session, owner: str, *, at_most: int) -> int:
+    """How many jobs of the owner are queued; counted no further than `at_most`."""
+    queued = select(Amalgamation.id).where(Amalgamation.owner == owner, Amalgamation.status == Status.QUEUED)
+    return session.scalar(select(func.count()).select_from(queued.limit(at_most).subquery())) or 0
+
+
 def uses_corpus(session: Session, corpus_id: str) -> bool:
     """True while a job that has not ended reads this corpus."""
     resolved = Amalgamation.resolved

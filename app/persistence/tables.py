@@ -205,6 +205,8 @@ class IdempotencyKey(Base):
     resource_id: Mapped[str] = mapped_column(String(40))
     response: Mapped[dict[str, Any]]
     """The answer to the first request, replayed to the others."""
+    status: Mapped[int] = mapped_column(server_default="202")
+    """Of that answer."""
     created_at: Mapped[datetime] = mapped_column(default=now())
 
 

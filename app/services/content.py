@@ -1,7 +1,7 @@
 """Objects that are their content: the same content twice is one object of its owner."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -10,9 +10,17 @@ from app.persistence.tables import Corpus, Model
 from app.services.backend import Backend
 
 Content = TypeVar("Content", Corpus, Model)
+Keep: TypeAlias = Callable[[Session, tuple[Content, bool]], None]
+"""Writes what else belongs into the transaction; given the object, and whether it is new."""
 
 
-def known(backend: Backend, find: Callable[[Session], Content | None], expiry: object) -> Content | None:
+def known(
+    backend: Backend,
+    find: Callable[[Session], Content | None],
+    *,
+    expiry: object,
+    keep: Keep[Content],
+) -> Content | None:
     """The object with this content, if there is one; kept from now on as long as a new one."""
     with backend.database.write() as session:
         row = find(session)
@@ -20,11 +28,18 @@ def known(backend: Backend, find: Callable[[Session], Content | None], expiry: o
             row.expires_at = expiry  # type: ignore[assignment]  # an expression of the database's clock
             session.flush()
             session.refresh(row)
+            keep(session, (row, False))
         return row
 
 
 def insert(
-    backend: Backend, row: Content, key: str, find: Callable[[Session], Content | None], expiry: object
+    backend: Backend,
+    row: Content,
+    key: str,
+    find: Callable[[Session], Content | None],
+    *,
+    expiry: object,
+    keep: Keep[Content],
 ) -> tuple[Content, bool]:
     """Insert the row of files that are stored under `key` already.
 
@@ -40,10 +55,15 @@ def insert(
             session.add(row)
             session.flush()
             session.refresh(row)
+            keep(session, (row, True))
             return row, True
     except IntegrityError:
         backend.store.delete(key)
-        winner = known(backend, find, expiry)
+        winner = known(backend, find, expiry=expiry, keep=keep)
         if winner is None:
             raise
         return winner, False
+
+
+def keep_nothing(_session: Session, _made: tuple[Corpus, bool] | tuple[Model, bool]) -> None:
+    """For objects that nobody asked for by a key."""

@@ -35,8 +35,10 @@ class NewCorpus:
     name: str | None
 
 
-def create(backend: Backend, owner: str, new: NewCorpus) -> tuple[Corpus, bool]:
-    """Normalise and store an uploaded file.
+def create(
+    backend: Backend, owner: str, new: NewCorpus, keep: content.Keep[Corpus] = content.keep_nothing
+) -> tuple[Corpus, bool]:
+    """Normalise and store an uploaded file; `keep` is called in the transaction that does.
 
     Returns:
         The corpus, and whether it is new: the same content is one corpus.
@@ -47,7 +49,7 @@ def create(backend: Backend, owner: str, new: NewCorpus) -> tuple[Corpus, bool]:
     """
     limits, max_bytes = limits_of(backend.settings), backend.settings.max_corpus_bytes
     file = CorpusFile(new.path, new.format, new.columns, max_bytes, limits)
-    return _store(backend, owner, display_name(new.name), lambda target: normalise_aside(file, target))
+    return _store(backend, owner, display_name(new.name), lambda target: normalise_aside(file, target), keep)
 
 
 def create_from_texts(backend: Backend, owner: str, texts: Sequence[str]) -> Corpus:
@@ -151,7 +153,11 @@ def _find(session: Session, owner: str, corpus_id: str, *, lock: bool = False) -
 
 
 def _store(
-    backend: Backend, owner: str, name: str | None, write: Callable[[Path], NormalisedCorpus]
+    backend: Backend,
+    owner: str,
+    name: str | None,
+    write: Callable[[Path], NormalisedCorpus],
+    keep: content.Keep[Corpus] = content.keep_nothing,
 ) -> tuple[Corpus, bool]:
     with backend.store.staging() as folder:
         target = folder / "corpus.parquet"
@@ -159,16 +165,22 @@ def _store(
             facts = write(target)
         except OSError as error:
             raise StoreError(f"the corpus cannot be written: {error.strerror}") from error
-        return _store_once(backend, owner, name, facts, target)
+        return _store_once(backend, owner=owner, name=name, facts=facts, file=target, keep=keep)
 
 
 def _store_once(
-    backend: Backend, owner: str, name: str | None, facts: NormalisedCorpus, file: Path
+    backend: Backend,
+    *,
+    owner: str,
+    name: str | None,
+    facts: NormalisedCorpus,
+    file: Path,
+    keep: content.Keep[Corpus],
 ) -> tuple[Corpus, bool]:
     days = backend.settings.corpus_retention_days
     expiry = None if days is None else now(days * 86_400)
     find = partial(corpora.find_by_content, owner=owner, content_sha256=facts.content_sha256)
-    if found := content.known(backend, find, expiry):
+    if found := content.known(backend, find, expiry=expiry, keep=keep):
         return found, False
     corpus_id = new_id(Prefix.CORPUS)
     corpus = Corpus(
@@ -183,4 +195,4 @@ def _store_once(
         statistics=facts.statistics,
     )
     backend.store.put_file(corpus.storage_key, file)
-    return content.insert(backend, corpus, corpus.storage_key, find, expiry)
+    return content.insert(backend, corpus, corpus.storage_key, find, expiry=expiry, keep=keep)

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -19,6 +19,7 @@ from app.persistence.database import Database
 from app.persistence.tables import IdempotencyKey
 
 MAX_KEY_CHARS = 255
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Answer:
 
     resource_id: str
     content: dict[str, Any]
+    status: int
+    """As HTTP counts them."""
     replayed: bool = False
 
 
@@ -67,7 +70,7 @@ class Once:
             detail = "this Idempotency-Key was used with another body in the last 24 hours; send a fresh key"
             fault = Fault("header Idempotency-Key", "idempotency_key_reused", detail)
             raise InvalidRequestError(detail, faults=[fault], code="idempotency_key_reused")
-        return Answer(row.resource_id, row.response, replayed=True)
+        return Answer(row.resource_id, row.response, row.status, replayed=True)
 
     def keep(self, session: Session, answer: Answer) -> None:
         """Store the answer, in the transaction that makes the object."""
@@ -78,18 +81,44 @@ class Once:
             fingerprint=self.fingerprint,
             resource_id=answer.resource_id,
             response=answer.content,
+            status=answer.status,
         )
         idempotency.add(session, row)
 
 
 def create(database: Database, once: Once | None, make: Callable[[Session], Answer]) -> Answer:
     """Run `make` in one transaction, and keep its answer under the key when there is one."""
-    try:
+
+    def run() -> Answer:
         with database.write() as session:
             answer = make(session)
             if once is not None:
                 once.keep(session, answer)
             return answer
+
+    return _unless_another_was_quicker(database, once, run)
+
+
+def store(
+    database: Database,
+    once: Once | None,
+    put: Callable[[Callable[[Session, Made], None]], Made],
+    render: Callable[[Made], Answer],
+) -> Answer:
+    """As `create`, for what has a transaction of its own: `put` calls what it is given within that."""
+    if once is not None and (replay := once.earlier(database)):
+        return replay
+
+    def keep(session: Session, made: Made) -> None:
+        if once is not None:
+            once.keep(session, render(made))
+
+    return _unless_another_was_quicker(database, once, lambda: render(put(keep)))
+
+
+def _unless_another_was_quicker(database: Database, once: Once | None, run: Callable[[], Answer]) -> Answer:
+    try:
+        return run()
     except IntegrityError:
         replay = once.earlier(database) if once is not None else None
         if replay is None:

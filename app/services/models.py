@@ -1,7 +1,7 @@
 """Use cases over uploaded models: create, look, list, delete."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,19 @@ class CreatedModel:
     """Paths in the archive that were not kept."""
 
 
-def create(backend: Backend, owner: str, archive: Path, kind: ArchiveKind, name: str | None) -> CreatedModel:
-    """Unpack, check and store an archive that was received into a staging folder of the store.
+@dataclass(frozen=True)
+class NewModel:
+    """An archive that was received into a staging folder of the store."""
+
+    path: Path
+    kind: ArchiveKind
+    name: str | None
+
+
+def create(
+    backend: Backend, owner: str, new: NewModel, keep: Callable[[Session, CreatedModel], None]
+) -> CreatedModel:
+    """Unpack, check and store an archive; `keep` is called in the transaction that stores.
 
     Raises:
         InvalidModelError: A broken or unsafe archive, or no usable classifier in it.
@@ -44,14 +55,20 @@ def create(backend: Backend, owner: str, archive: Path, kind: ArchiveKind, name:
         folder = staging / "model"
         folder.mkdir()
         try:
-            unpacked = unpack(archive, kind, folder, backend.settings.max_model_bytes)
+            unpacked = unpack(new.path, new.kind, folder, backend.settings.max_model_bytes)
             names = {path.rpartition("/")[2] for path in unpacked.ignored} | unpacked.files.keys()
             checked = check_model_folder(folder, names)
             _leave_out(folder, unpacked, checked)
         except OSError as error:
             raise StoreError(f"the model cannot be written: {error.strerror}") from error
         model, is_new = _store_once(
-            backend, owner=owner, name=display_name(name), folder=folder, unpacked=unpacked, checked=checked
+            backend,
+            owner=owner,
+            name=display_name(new.name),
+            folder=folder,
+            unpacked=unpacked,
+            checked=checked,
+            keep=lambda session, made: keep(session, CreatedModel(*made, unpacked.ignored)),
         )
     return CreatedModel(model, is_new, unpacked.ignored)
 
@@ -116,10 +133,11 @@ def _store_once(
     folder: Path,
     unpacked: Unpacked,
     checked: CheckedModel,
+    keep: content.Keep[Model],
 ) -> tuple[Model, bool]:
     manifest = sorted(unpacked.files.values(), key=lambda file: file.path)
     find = partial(models.find_by_digest, owner=owner, digest=_digest(manifest))
-    if found := content.known(backend, find, None):
+    if found := content.known(backend, find, expiry=None, keep=keep):
         return found, False
     model_id = new_id(Prefix.MODEL)
     model = Model(
@@ -136,7 +154,7 @@ def _store_once(
         parameters=checked.parameters,
     )
     backend.store.put_folder(model.storage_prefix, folder)
-    return content.insert(backend, model, model.storage_prefix, find, None)
+    return content.insert(backend, model, model.storage_prefix, find, expiry=None, keep=keep)
 
 
 def _digest(manifest: Sequence[UnpackedFile]) -> str:

@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Fault, InvalidRequestError
+from app.domain.errors import Fault, InvalidRequestError, TooManyRequestsError
 from app.domain.identifiers import Prefix, new_id
 from app.domain.recipe import InlineTexts, Recipe, Resolved
 from app.persistence import amalgamations, owned
@@ -43,9 +43,11 @@ def submit(
     Raises:
         InvalidRequestError: with every fault; nothing was stored.
         HubUnavailableError: a teacher of the Hub cannot be looked up just now.
+        TooManyRequestsError: the owner has as many queued jobs as one may have.
     """
     if once is not None and (replay := once.earlier(backend.database)):
         return replay
+    _refuse_a_full_queue(backend, owner)
     findings = Findings()
     if recipe is not None:
         findings = submission_checks.check(backend, owner, recipe, is_whole=not faults)
@@ -58,7 +60,7 @@ def submit(
     def make(session: Session) -> Answer:
         _refuse(_lock_inputs(session, job))
         amalgamations.add(session, job)
-        return Answer(job.id, render(session, job))
+        return Answer(job.id, render(session, job), 202)
 
     answer = create(backend.database, once, make)
     if not answer.replayed:
@@ -75,6 +77,19 @@ def send(backend: Backend, job_id: str) -> None:
     except (BrokerError, DBAPIError) as error:
         # The job is committed, so the request has succeeded whatever happens here.
         _log.warning("%s: left to the dispatcher: %s", job_id, error)
+
+
+def _refuse_a_full_queue(backend: Backend, owner: str) -> None:
+    """Before anything is looked up or stored. Requests at the same moment do not see each other's jobs."""
+    limit = backend.settings.max_queued_jobs
+    with backend.database.read() as session:
+        queued = amalgamations.count_queued(session, owner, at_most=limit)
+    if queued >= limit:
+        raise TooManyRequestsError(
+            f"{queued} of your jobs are queued, as many as one may have (MUKA_MAX_QUEUED_JOBS is {limit}); "
+            "submit this one when some have started, or cancel some",
+            code="too_many_queued_jobs",
+        )
 
 
 def _refuse(faults: Sequence[Fault]) -> None:

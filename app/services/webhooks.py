@@ -61,7 +61,7 @@ def create(
             raise ConflictError(detail, code="too_many_webhooks")
         session.add(webhook)
         session.flush()
-        return Answer(webhook.id, render(webhook))
+        return Answer(webhook.id, render(webhook), 201)
 
     return idempotency.create(backend.database, once, make)
 

@@ -50,10 +50,12 @@ def _upgrade_keys() -> None:
     # The one owner of 0.1, `default`, is also the id of the key in MUKA_API_KEY.
     with op.batch_alter_table("idempotency_keys") as table:
         table.alter_column("owner", new_column_name="api_key_id")
+        table.add_column(sa.Column("status", sa.Integer(), nullable=False, server_default="202"))
 
 
 def _downgrade_keys() -> None:
     with op.batch_alter_table("idempotency_keys") as table:
+        table.drop_column("status")
         table.alter_column("api_key_id", new_column_name="owner")
     op.drop_table("expired_objects")
     op.drop_table("api_keys")

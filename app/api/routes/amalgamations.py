@@ -4,15 +4,21 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
-from starlette.responses import JSONResponse
 
+from app.api.creating import CREATION_HEADERS, answer_created
 from app.api.dependencies import BackendDep, CallerDep, LiveDep, OwnerDep
 from app.api.parameters import After, IdempotencyKey, JobId, Limit, Order, metadata_filter, show_page
 from app.api.problems import problems
 from app.api.recipe_body import RecipeBody
 from app.api.representations import NOT_MODIFIED, etag_of, is_known, represent
 from app.api.schemas import Amalgamation, Page
-from app.domain.errors import ConflictError, HubUnavailableError, InvalidRequestError, NotFoundError
+from app.domain.errors import (
+    ConflictError,
+    HubUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+    TooManyRequestsError,
+)
 from app.domain.status import Status
 from app.persistence import tables
 from app.services import jobs, submission
@@ -26,13 +32,9 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The job is queued.",
         "headers": {
-            "Location": {"description": "Where the job is.", "schema": {"type": "string"}},
             "Retry-After": {"description": "Seconds until to look.", "schema": {"type": "integer"}},
-            "Idempotency-Replayed": {
-                "description": "`true`: the stored answer to an earlier request under this key.",
-                "schema": {"type": "string"},
-            },
-        },
+        }
+        | CREATION_HEADERS,
     }
 }
 
@@ -43,7 +45,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     operation_id="create_amalgamation",
     summary="Submit a job",
     response_model=Amalgamation,
-    responses=_ACCEPTED | problems(InvalidRequestError, HubUnavailableError),
+    responses=_ACCEPTED | problems(InvalidRequestError, TooManyRequestsError, HubUnavailableError),
 )
 def create_amalgamation(
     body: RecipeBody, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
@@ -56,10 +58,7 @@ def create_amalgamation(
     answer = submission.submit(
         backend, caller.owner, recipe=body.recipe, faults=body.faults, once=once, render=_render
     )
-    headers = {"Location": f"/amalgamations/{answer.resource_id}", **POLL_AGAIN}
-    if answer.replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(answer.content, 202, headers)
+    return answer_created(answer, "/amalgamations", POLL_AGAIN)
 
 
 def _render(session: Session, row: tables.Amalgamation) -> dict[str, Any]:

@@ -1,31 +1,41 @@
 """Routes of corpora: the texts."""
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from app.api.dependencies import BackendDep, OwnerDep
-from app.api.parameters import After, Limit, Order, show_page
+from app.api.creating import CREATION_HEADERS, answer_created
+from app.api.dependencies import BackendDep, CallerDep, OwnerDep
+from app.api.parameters import After, IdempotencyKey, Limit, Order, show_page
 from app.api.problems import problems
 from app.api.schemas import Page
 from app.api.schemas_corpora import REQUEST_BODY, Corpus, CorpusPreview
-from app.api.uploads import ReceiveUpload, Upload
+from app.api.uploads import UPLOAD_ERRORS, ReceiveUpload, Upload, once_of
 from app.domain.errors import (
     ConflictError,
     GoneError,
     InvalidCorpusError,
     NotFoundError,
-    PayloadTooLargeError,
-    UnsupportedFormatError,
 )
 from app.ingestion.corpus_formats import corpus_format
 from app.ingestion.rows import Columns
+from app.persistence import tables
 from app.services import corpora
+from app.services.idempotency import Answer, store
 
 router = APIRouter(prefix="/corpora", tags=["corpora"])
 
 CorpusId = Annotated[str, Path(description="`cor-…`")]
 Name = Annotated[str | None, Query(max_length=200)]
+_STORED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": Corpus,
+        "description": "The same content was there already.",
+        "headers": CREATION_HEADERS,
+    },
+    201: {"headers": CREATION_HEADERS},
+}
 FORM_FIELDS = frozenset({"format", "text_column", "label_column", "name"})
 UploadDep = Annotated[
     Upload,
@@ -38,22 +48,22 @@ UploadDep = Annotated[
     status_code=201,
     operation_id="create_corpus",
     summary="Upload texts",
-    responses=problems(InvalidCorpusError, PayloadTooLargeError, UnsupportedFormatError)
-    | {200: {"model": Corpus, "description": "The same content was there already."}},
+    response_model=Corpus,
+    responses=problems(InvalidCorpusError, *UPLOAD_ERRORS) | _STORED,
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 def create_corpus(
     *,
-    response: Response,
     upload: UploadDep,
     backend: BackendDep,
-    owner: OwnerDep,
+    caller: CallerDep,
+    idempotency_key: IdempotencyKey = None,
     filename: Annotated[Name, Query(description="Of a raw body; its ending tells the format.")] = None,
     format: Annotated[Name, Query(description="`txt`, `jsonl`, `csv`, `tsv`, `parquet`, `csv.gz` …")] = None,  # noqa: A002
     text_column: Annotated[Name, Query(description="`text` when it is not given.")] = None,
     label_column: Annotated[Name, Query(description="Of gold labels, for evaluations only.")] = None,
     name: Annotated[Name, Query(description="Instead of the file's name.")] = None,
-) -> Corpus:
+) -> Response:
     """A form with the part `file`, or the file as the body with `?filename=`.
 
     One text a line (`.txt`), `.jsonl`, `.csv`, `.tsv` or `.parquet`, each also with `.gz` or `.zst`. The
@@ -72,10 +82,14 @@ def create_corpus(
         ),
         name=form.get("name") or name or file,
     )
-    corpus, is_new = corpora.create(backend, owner, new)
-    response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"/corpora/{corpus.id}"
-    return Corpus.of(corpus)
+    once = once_of(upload, caller, "POST /corpora", idempotency_key, [new.format, new.columns, new.name])
+    put = partial(corpora.create, backend, caller.owner, new)
+    return answer_created(store(backend.database, once, put, _render), "/corpora")
+
+
+def _render(made: tuple[tables.Corpus, bool]) -> Answer:
+    corpus, is_new = made
+    return Answer(corpus.id, Corpus.of(corpus).model_dump(mode="json"), 201 if is_new else 200)
 
 
 @router.get("", operation_id="list_corpora", summary="List corpora")

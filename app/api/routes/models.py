@@ -1,29 +1,34 @@
 """Routes of models: teachers that are not on the Hub."""
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from app.api.dependencies import BackendDep, OwnerDep
-from app.api.parameters import After, Limit, Order, show_page
+from app.api.creating import CREATION_HEADERS, answer_created
+from app.api.dependencies import BackendDep, CallerDep, OwnerDep
+from app.api.parameters import After, IdempotencyKey, Limit, Order, show_page
 from app.api.problems import problems
 from app.api.schemas import Page
 from app.api.schemas_models import REQUEST_BODY, CreatedModel, Model
-from app.api.uploads import ReceiveUpload, Upload
-from app.domain.errors import (
-    ConflictError,
-    InvalidModelError,
-    NotFoundError,
-    PayloadTooLargeError,
-    UnsupportedFormatError,
-)
+from app.api.uploads import UPLOAD_ERRORS, ReceiveUpload, Upload, once_of
+from app.domain.errors import ConflictError, InvalidModelError, NotFoundError
 from app.ingestion.archive_kinds import archive_kind
 from app.services import models
+from app.services.idempotency import Answer, store
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 ModelId = Annotated[str, Path(description="`mdl-…`")]
 Name = Annotated[str | None, Query(max_length=200)]
+_STORED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "model": CreatedModel,
+        "description": "The same content was there already.",
+        "headers": CREATION_HEADERS,
+    },
+    201: {"headers": CREATION_HEADERS},
+}
 UploadDep = Annotated[
     Upload,
     Depends(ReceiveUpload(lambda settings: settings.max_model_bytes, frozenset({"name"})), scope="function"),
@@ -35,30 +40,38 @@ UploadDep = Annotated[
     status_code=201,
     operation_id="create_model",
     summary="Upload a teacher",
-    responses=problems(InvalidModelError, PayloadTooLargeError, UnsupportedFormatError)
-    | {200: {"model": CreatedModel, "description": "The same content was there already."}},
+    response_model=CreatedModel,
+    responses=problems(InvalidModelError, *UPLOAD_ERRORS) | _STORED,
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 def create_model(
     *,
-    response: Response,
     upload: UploadDep,
     backend: BackendDep,
-    owner: OwnerDep,
+    caller: CallerDep,
+    idempotency_key: IdempotencyKey = None,
     filename: Annotated[Name, Query(description="Of a raw body; its ending tells the format.")] = None,
     name: Annotated[Name, Query(description="Instead of the archive's name.")] = None,
-) -> CreatedModel:
+) -> Response:
     """One `.tar`, `.tar.gz` or `.zip` of the folder that `save_pretrained` has written.
 
     It must hold a sequence classifier with at least two labels, its weights as safetensors, and its
     tokenizer. Nothing in it is run, and nothing is stored when anything is wrong.
     """
     file = upload.filename or filename
-    kind = archive_kind(filename=file, media_type=upload.media_type)
-    created = models.create(backend, owner, upload.path, kind, upload.fields.get("name") or name or file)
-    response.status_code = 201 if created.is_new else 200
-    response.headers["Location"] = f"/models/{created.model.id}"
-    return CreatedModel.of(created.model).model_copy(update={"ignored_files": created.ignored_files})
+    new = models.NewModel(
+        path=upload.path,
+        kind=archive_kind(filename=file, media_type=upload.media_type),
+        name=upload.fields.get("name") or name or file,
+    )
+    once = once_of(upload, caller, "POST /models", idempotency_key, [new.kind, new.name])
+    put = partial(models.create, backend, caller.owner, new)
+    return answer_created(store(backend.database, once, put, _render), "/models")
+
+
+def _render(made: models.CreatedModel) -> Answer:
+    shown = CreatedModel.of(made.model).model_copy(update={"ignored_files": made.ignored_files})
+    return Answer(made.model.id, shown.model_dump(mode="json"), 201 if made.is_new else 200)
 
 
 @router.get("", operation_id="list_models", summary="List models")
