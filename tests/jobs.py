@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from app.domain.identifiers import Prefix, new_id
 from app.domain.recipe import Recipe, Resolved, ResolvedStudent, ResolvedTeacher
+from app.ingestion.parquet_writer import GROUP_ROWS
 from app.persistence import amalgamations, events
 from app.persistence.database import Database
 from app.persistence.tables import Amalgamation, Corpus, Event, Student
@@ -30,7 +31,7 @@ def add_corpus(
         columns["label"] = pa.array(labels, pa.string())
     with store.staging() as folder:
         path = folder / "corpus.parquet"
-        pq.write_table(pa.table(columns), path)
+        pq.write_table(pa.table(columns), path, row_group_size=GROUP_ROWS)
         size = path.stat().st_size
         store.put_file(key, path)
     corpus = Corpus(

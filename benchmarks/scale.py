@@ -1,0 +1,130 @@
+"""Whether time a text and memory stay the same, however many texts there are: real jobs, tiny models.
+
+`make bench-scale`, or for a single size `make bench-scale ARGS='--texts 1000000'`. Two teachers with four
+labels each and a student, all with one narrow layer: what grows with the corpus is the same for large ones,
+while the models' own memory does not depend on the corpus. Sizes take turns, each round in processes of its
+own, and the median counts. Anonymous memory is what a process holds; the rest of the resident set is files
+that the kernel keeps in memory as long as nobody needs the place.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from app.persistence import migrate
+from app.persistence.database import Database
+from app.settings import Settings
+from app.storage import open_store
+from tests.jobs import add_corpus, add_job, add_teacher
+from tests.tiny_models import TEXTS, make_teacher
+
+OUT = Path(__file__).with_name("out")
+ROOT = Path(__file__).parents[1]
+SIZES = (3_000, 10_000, 30_000, 100_000)
+WARM_UP = 300
+LABELS = (("travel", "money", "weather", "music"), ("food", "sport", "health", "other"))
+WANTED = 0.10
+MIB = 1 << 20
+
+
+def texts(n: int) -> list[str]:
+    """As many different texts of 5 to 25 tokens."""
+    return [f"{TEXTS[i % 12]} {TEXTS[i // 12 % 12]} {i}"[: 20 + i % 80] + f" {i}" for i in range(n)]
+
+
+def measure(n: int, *, mc_samples: int, batch_size: int) -> dict[str, Any]:
+    """One job over n texts after a small one, in a process of its own on one core."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        jobs = [_job(folder, size, mc_samples, batch_size) for size in (WARM_UP, n)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, "-m", "benchmarks._scale_run", str(folder), *jobs]
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
+    (found,) = json.loads(done.stdout)
+    told: dict[str, Any] = found | {"texts": n, "seconds_per_1000": found["of_texts"] / n * 1000}
+    return told
+
+
+def _job(folder: Path, n: int, mc_samples: int, batch_size: int) -> str:
+    settings = Settings(data_dir=folder)
+    migrate.upgrade(settings.resolved_database_url())
+    database, store = Database(settings.resolved_database_url()), open_store(settings.resolved_store_dir())
+    teachers = []
+    for i, labels in enumerate(LABELS):
+        made = make_teacher(folder / f"teacher-{i}", labels, seed=i)
+        teachers.append(add_teacher(store, made, labels))
+        shutil.rmtree(made)
+    job_id = add_job(
+        database,
+        teachers=teachers,
+        corpus_id=add_corpus(database, store, texts(n)),
+        method={"mc_samples": mc_samples},
+        training={"epochs": 1, "batch_size": batch_size, "precision": "float32"},
+    )
+    database.close()
+    return job_id
+
+
+def _rounds(sizes: Sequence[int], repeats: int, **settings: int) -> Iterator[dict[str, Any]]:
+    for _ in range(repeats):
+        for n in sizes:
+            found = measure(n, **settings)
+            print(_line(found), flush=True)
+            yield found
+
+
+def _line(found: dict[str, Any]) -> str:
+    held, rss = found["peak_anonymous_bytes"] / MIB, found["peak_rss_bytes"] / MIB
+    return (
+        f"{found['texts']:>9,} texts  {found['seconds_per_1000']:.3f} s per 1,000"
+        f"  {held:,.0f} MiB held  {rss:,.0f} MiB resident"
+    )
+
+
+def summary(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians by size, and how far the sizes lie apart."""
+    sizes = sorted({each["texts"] for each in found})
+
+    def medians(field: str) -> dict[str, float]:
+        return {str(n): median(each[field] for each in found if each["texts"] == n) for n in sizes}
+
+    times = medians("seconds_per_1000")
+    return {
+        "seconds_per_1000": times,
+        "flatness": max(times.values()) / min(times.values()) - 1,
+        "peak_rss_bytes": medians("peak_rss_bytes"),
+        "peak_anonymous_bytes": medians("peak_anonymous_bytes"),
+        "runs": list(found),
+    }
+
+
+def main() -> None:
+    """Run it, print lines, write benchmarks/out/scale.json; 1 when time a text is not flat."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--texts", type=int, nargs="*", default=SIZES, help="sizes of the corpus")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--mc-samples", type=int, default=2)
+    parser.add_argument("--batch-size", type=int, default=32)
+    arguments = parser.parse_args()
+    settings = {"mc_samples": arguments.mc_samples, "batch_size": arguments.batch_size}
+    repeats = arguments.repeats if len(arguments.texts) > 1 else 1
+    told = summary(list(_rounds(arguments.texts, repeats, **settings))) | {"settings": settings}
+    name = "scale" if len(arguments.texts) > 1 else f"scale-{arguments.texts[0]}"
+    OUT.mkdir(exist_ok=True)
+    (OUT / f"{name}.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    print(f"time a text: the slowest size takes {told['flatness']:.1%} more than the fastest")
+    sys.exit(told["flatness"] > WANTED)
+
+
+if __name__ == "__main__":
+    main()
