@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,8 @@ MAX_RATIO = 200
 FREE_BYTES = 64 << 20
 """The ratio is not asked below this size: small files may be as regular as they like."""
 CHUNK = 1 << 20
+MAX_PACKING = 1.25
+"""No honest file is larger compressed than its content by so much: a million empty members are."""
 _ZSTD_INPUT = 1 << 10
 """Bytes given to zstd at once: a kilobyte of it can become 32 MB, and no more."""
 
@@ -49,7 +51,7 @@ class _Bounded(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, compression: Compression, limit: int) -> None:
         self._file = file
-        self._source = _source(file, compression)
+        self._source = _source(_Fed(file, self._check_packing), compression)
         self._compression = compression
         self._limit = limit
         self._seen = 0
@@ -78,15 +80,41 @@ class _Bounded(io.RawIOBase):
     def _check(self) -> None:
         if self._seen > self._limit:
             raise PayloadTooLargeError(
-                f"the content is larger than the limit of {self._limit} bytes, decompressed"
+                f"the content is larger than the limit of {self._limit:,} bytes, decompressed"
             )
         if self._seen > FREE_BYTES and self._seen > MAX_RATIO * max(1, self._file.tell()):
             raise PayloadTooLargeError(
                 f"the file decompresses to more than {MAX_RATIO} times its size; send it uncompressed"
             )
 
+    def _check_packing(self, read: int) -> None:
+        """Called before more is read: a single call of a decompressor may go through a whole file."""
+        if self._compression is not Compression.NONE and read > CHUNK + MAX_PACKING * self._seen:
+            raise InvalidRequestError(
+                f"{read:,} compressed bytes hold only {self._seen:,} bytes of content; compress the file "
+                "again as one piece, or send it uncompressed",
+                code="compression_invalid",
+            )
 
-def _source(file: BinaryIO, compression: Compression) -> "BinaryIO | gzip.GzipFile | _Zstd":
+
+class _Fed(io.RawIOBase):
+    """What a decompressor reads from: tells how much it has taken before it takes more."""
+
+    def __init__(self, file: BinaryIO, before_read: Callable[[int], None]) -> None:
+        self._file = file
+        self._before_read = before_read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        self._before_read(self._file.tell())
+        data = self._file.read(len(memoryview(buffer)))
+        memoryview(buffer)[: len(data)] = data
+        return len(data)
+
+
+def _source(file: _Fed, compression: Compression) -> "_Fed | gzip.GzipFile | _Zstd":
     if compression is Compression.GZIP:
         return gzip.GzipFile(fileobj=file, mode="rb")
     if compression is Compression.ZSTD:
@@ -101,7 +129,7 @@ class _BrokenZstdError(Exception):
 class _Zstd:
     """zstd frames, one after the other; unlike the package's own reader it notices a cut-off file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: _Fed) -> None:
         import zstandard  # noqa: PLC0415  (loads when the first such file comes)
 
         self._error = zstandard.ZstdError

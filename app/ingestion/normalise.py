@@ -86,7 +86,9 @@ class _State:
 
     def _refuse_more(self) -> None:
         self.faults.refuse()
-        raise PayloadTooLargeError(f"the corpus has more than {self.limits.texts} texts, which is the limit")
+        raise PayloadTooLargeError(
+            f"the corpus has more than {self.limits.texts:,} texts, the limit (MUKA_MAX_TEXTS)"
+        )
 
     def _take(self, row: Row) -> tuple[str, str | None] | Fault | None:
         self.seen += 1

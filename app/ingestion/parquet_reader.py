@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.domain.errors import Fault, PayloadTooLargeError
+from app.ingestion.decompression import FREE_BYTES, MAX_RATIO
 from app.ingestion.rows import Columns, Row, Rows, missing_columns
 
 BATCH_ROWS = 1024
@@ -16,6 +17,9 @@ def read_parquet(source: Path, columns: Columns, max_bytes: int, *, first_row: i
 
     try:
         yield from _rows(source, columns, max_bytes, first_row)
+    except pa.ArrowMemoryError:
+        detail = "a page of the Parquet file needs too much memory; write it again with smaller row groups"
+        yield Fault("file", "invalid_parquet", detail)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         detail = f"the Parquet file is broken or cut off: {reason.replace(str(source), 'the file')}"
@@ -39,7 +43,7 @@ def _rows(source: Path, columns: Columns, max_bytes: int, first_row: int) -> Row
         if fault := _schema_fault(metadata.schema.to_arrow_schema(), columns):
             yield fault
             return
-        _refuse_bombs(metadata, columns, max_bytes)
+        _refuse_bombs(metadata, columns, source.stat().st_size, max_bytes)
         # Dictionaries stay dictionaries: a long text that a file repeats a million times is held once.
         table = pq.ParquetFile(file, metadata=metadata, read_dictionary=columns.all, buffer_size=1 << 20)
         row = first_row
@@ -68,17 +72,18 @@ def _schema_fault(schema: Any, columns: Columns) -> Fault | None:
     return None
 
 
-def _refuse_bombs(metadata: Any, columns: Columns, max_bytes: int) -> None:
-    total = 0
+def _refuse_bombs(metadata: Any, columns: Columns, size: int, max_bytes: int) -> None:
+    """By what the file says of itself; where it lies, the reader's process is the limit."""
+    total, limit = 0, min(max_bytes, max(FREE_BYTES, MAX_RATIO * size))
     for group in range(metadata.num_row_groups):
         chunks = metadata.row_group(group)
         for index in range(chunks.num_columns):
             chunk = chunks.column(index)
             if chunk.path_in_schema in columns.all:
                 total += chunk.total_uncompressed_size
-    if total > max_bytes:
+    if total > limit:
         raise PayloadTooLargeError(
-            f"the file's texts have {total} bytes, decompressed; the limit is {max_bytes}"
+            f"the file's texts have {total:,} bytes, decompressed; the limit of this file is {limit:,}"
         )
 
 

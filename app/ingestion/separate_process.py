@@ -7,6 +7,7 @@ starting a process would cost more than reading them.
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from app.ingestion.rows import Columns
 from app.processes import die_with_parent
 
 SMALL_BYTES = 4 << 20
+MEMORY_BYTES = 3 << 30
+"""Of the reading process' addresses: a file that needs more is refused, and the machine lives on."""
 _ERRORS = {error.__name__: error for error in (InvalidCorpusError, InvalidRequestError, PayloadTooLargeError)}
 
 
@@ -38,13 +41,12 @@ def normalise_aside(file: CorpusFile, target: Path) -> NormalisedCorpus:
     Raises:
         OSError: The result cannot be written.
     """
-    packed = file.format.compression is not Compression.NONE or file.format.layout is Layout.PARQUET
-    if file.path.stat().st_size * (MAX_RATIO if packed else 1) <= SMALL_BYTES:
+    if _is_small(file):
         return normalise_file(file, target)
-    order = json.dumps({"parent": os.getpid(), "file": asdict(file), "target": str(target)}, default=str)
+    order = {"parent": os.getpid(), "memory_bytes": MEMORY_BYTES, "file": asdict(file), "target": str(target)}
     done = subprocess.run(
         [sys.executable, "-m", "app.ingestion.separate_process"],
-        input=order.encode(),
+        input=json.dumps(order, default=str).encode(),
         stdout=subprocess.PIPE,
         check=False,
     )
@@ -56,6 +58,12 @@ def normalise_aside(file: CorpusFile, target: Path) -> NormalisedCorpus:
     if "error" in answer:
         raise _error(answer["error"])
     return NormalisedCorpus(**answer)
+
+
+def _is_small(file: CorpusFile) -> bool:
+    """A Parquet file never is: a kilobyte can be a page of a gigabyte, whatever the file says of itself."""
+    ratio = 1 if file.format.compression is Compression.NONE else MAX_RATIO
+    return file.format.layout is not Layout.PARQUET and file.path.stat().st_size * ratio <= SMALL_BYTES
 
 
 def _crashed(returncode: int) -> InvalidCorpusError:
@@ -82,6 +90,7 @@ def main() -> None:
     """Read the order from stdin, write the answer to stdout."""
     order = json.load(sys.stdin)
     die_with_parent(order["parent"])
+    resource.setrlimit(resource.RLIMIT_AS, (order["memory_bytes"], order["memory_bytes"]))
     try:
         answer = asdict(normalise_file(_file(order["file"]), Path(order["target"])))
     except MukaError as error:

@@ -100,9 +100,14 @@ def _write(member: Member, folder: Path, number: int, name: str, left: int) -> _
         for chunk in member.chunks():
             size += len(chunk)
             if size > left:
-                raise PayloadTooLargeError("the archive unpacks to more than the limit of a model")
+                raise PayloadTooLargeError(
+                    f"the archive unpacks to more than the limit of a model: {name!r} has more than the "
+                    f"{left:,} bytes that are left of it"
+                )
             if size > limit:
-                raise PayloadTooLargeError(f"{name!r} is larger than {limit} bytes")
+                raise PayloadTooLargeError(
+                    f"{name!r} is larger than {limit:,} bytes, the limit of such a file"
+                )
             digest.update(chunk)
             file.write(chunk)
     return _Numbered(number, digest.hexdigest(), size)

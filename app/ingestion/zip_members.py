@@ -13,8 +13,8 @@ from app.ingestion.decompression import FREE_BYTES, MAX_RATIO
 from app.ingestion.member_names import unsafe
 from app.ingestion.raw_member import RawMember
 
-MAX_READ = 16 << 20
-"""The directory of a zip is read as one."""
+MAX_READ = 2 << 20
+"""The directory of a zip is read as one, and each of its entries takes a kilobyte of memory."""
 _PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -22,18 +22,23 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 def read(archive: Path, _kind: ArchiveKind, max_bytes: int) -> Iterator[RawMember]:
     """All members. Raises what `zipfile` raises, and `InvalidModelError` at links, devices and the like."""
     with io.FileIO(archive) as raw, _Bounded(raw) as file, zipfile.ZipFile(file) as opened:
-        _refuse_bombs(opened, max_bytes)
+        _refuse_bombs(opened, archive.stat().st_size, max_bytes)
         for info in opened.infolist():
             yield _member(opened, info)
 
 
-def _refuse_bombs(opened: zipfile.ZipFile, max_bytes: int) -> None:
+def _refuse_bombs(opened: zipfile.ZipFile, size: int, max_bytes: int) -> None:
+    """By what the directory says; of no member is more read than that."""
     unpacked = sum(info.file_size for info in opened.infolist())
-    packed = sum(info.compress_size for info in opened.infolist())
+    if sum(info.compress_size for info in opened.infolist()) > size:
+        raise zipfile.BadZipFile("its members overlap")
     if unpacked > max_bytes:
-        raise PayloadTooLargeError(f"the archive unpacks to {unpacked} bytes; the limit is {max_bytes}")
-    if unpacked > FREE_BYTES and unpacked > MAX_RATIO * packed:
-        raise PayloadTooLargeError(f"the archive unpacks to more than {MAX_RATIO} times its size")
+        raise PayloadTooLargeError(f"the archive unpacks to {unpacked:,} bytes; the limit is {max_bytes:,}")
+    if unpacked > FREE_BYTES and unpacked > MAX_RATIO * size:
+        raise PayloadTooLargeError(
+            f"the archive unpacks to {unpacked:,} bytes, more than {MAX_RATIO} times its size, the limit; "
+            "send it as a .tar"
+        )
 
 
 def _member(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> RawMember:

@@ -220,7 +220,7 @@ def test_more_texts_than_the_limit_are_refused(tmp_path: Path) -> None:
 def test_a_bomb_is_refused_while_it_is_read(tmp_path: Path, ending: str) -> None:
     content = (b"a" * 1999 + b"\n") * 40_000
     bomb = gzip.compress(content) if ending == "gz" else zstandard.compress(content)
-    with pytest.raises(PayloadTooLargeError, match="limit of 1048576 bytes"):
+    with pytest.raises(PayloadTooLargeError, match="limit of 1,048,576 bytes"):
         _read(tmp_path, f"a.txt.{ending}", bomb, limits=Limits(1 << 40, 2000))
     with pytest.raises(PayloadTooLargeError, match="200 times"):
         _read(tmp_path, f"a.txt.{ending}", bomb, max_bytes=1 << 40, limits=Limits(1 << 40, 2000))
