@@ -10,7 +10,6 @@ that the kernel keeps in memory as long as nobody needs the place.
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ OUT = Path(__file__).with_name("out")
 ROOT = Path(__file__).parents[1]
 SIZES = (3_000, 10_000, 30_000, 100_000)
 WARM_UP = 300
-LABELS = (("travel", "money", "weather", "music"), ("food", "sport", "health", "other"))
+TRAINING = {"epochs": 1, "precision": "float32"}
 WANTED = 0.10
 MIB = 1 << 20
 
@@ -40,43 +39,48 @@ def texts(n: int) -> list[str]:
     return [f"{TEXTS[i % 12]} {TEXTS[i // 12 % 12]} {i}"[: 20 + i % 80] + f" {i}" for i in range(n)]
 
 
-def measure(n: int, *, mc_samples: int, batch_size: int) -> dict[str, Any]:
-    """One job over n texts after a small one, in a process of its own on one core."""
+def measure(*sizes: int, mc_samples: int, batch_size: int, labels: int = 4) -> list[dict[str, Any]]:
+    """A job over each size of corpus, after a small one, in a process of their own on one core.
+
+    Args:
+        sizes: numbers of texts.
+        mc_samples: K.
+        batch_size: of the training.
+        labels: of each teacher.
+    """
+    settings = {"method": {"mc_samples": mc_samples}, "training": TRAINING | {"batch_size": batch_size}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        jobs = [_job(folder, size, mc_samples, batch_size) for size in (WARM_UP, n)]
+        jobs = _jobs(folder, (WARM_UP, *sizes), labels, settings)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "benchmarks._scale_run", str(folder), *jobs]
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
-    (found,) = json.loads(done.stdout)
-    told: dict[str, Any] = found | {"texts": n, "seconds_per_1000": found["of_texts"] / n * 1000}
-    return told
+    return [
+        {"texts": n, "seconds_per_1000": found["of_texts"] / n * 1000} | found
+        for n, found in zip(sizes, json.loads(done.stdout), strict=True)
+    ]
 
 
-def _job(folder: Path, n: int, mc_samples: int, batch_size: int) -> str:
-    settings = Settings(data_dir=folder)
-    migrate.upgrade(settings.resolved_database_url())
-    database, store = Database(settings.resolved_database_url()), open_store(settings.resolved_store_dir())
+def _jobs(folder: Path, sizes: Sequence[int], labels: int, settings: dict[str, Any]) -> list[str]:
+    service = Settings(data_dir=folder)
+    migrate.upgrade(service.resolved_database_url())
+    database, store = Database(service.resolved_database_url()), open_store(service.resolved_store_dir())
     teachers = []
-    for i, labels in enumerate(LABELS):
-        made = make_teacher(folder / f"teacher-{i}", labels, seed=i)
-        teachers.append(add_teacher(store, made, labels))
-        shutil.rmtree(made)
-    job_id = add_job(
-        database,
-        teachers=teachers,
-        corpus_id=add_corpus(database, store, texts(n)),
-        method={"mc_samples": mc_samples},
-        training={"epochs": 1, "batch_size": batch_size, "precision": "float32"},
-    )
+    for i in range(2):
+        names = [f"label {i}.{number}" for number in range(labels)]
+        teachers.append(add_teacher(store, make_teacher(folder / f"teacher-{i}", names, seed=i), names))
+    jobs = []
+    for n in sizes:
+        corpus_id = add_corpus(database, store, texts(n))
+        jobs.append(add_job(database, teachers=teachers, corpus_id=corpus_id, **settings))
     database.close()
-    return job_id
+    return jobs
 
 
 def _rounds(sizes: Sequence[int], repeats: int, **settings: int) -> Iterator[dict[str, Any]]:
     for _ in range(repeats):
         for n in sizes:
-            found = measure(n, **settings)
+            (found,) = measure(n, **settings)
             print(_line(found), flush=True)
             yield found
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-ROWS_AT_ONCE = 16_384
+ROWS_AT_ONCE = 4_096
 """How many rows are worked on at a time where all of them are gone through."""
 
 
