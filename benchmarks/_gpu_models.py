@@ -40,9 +40,7 @@ def model_folder(out: Path, texts: Sequence[str], weights: Path | None, *, tiny:
     folder = out / ("gpu-mpnet-tiny" if tiny else "gpu-mpnet-random")
     tokenizer = _tokenizer(texts)
     torch.manual_seed(1)
-    config = MPNetConfig(
-        vocab_size=30_527, max_position_embeddings=514, num_labels=2, **(TINY if tiny else {})
-    )
+    config = MPNetConfig(vocab_size=30_527, max_position_embeddings=514, **(TINY if tiny else {}))
     MPNetForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder, "random, of the architecture of all-mpnet-base-v2" + (" made tiny" if tiny else "")

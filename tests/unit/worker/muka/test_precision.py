@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worker.muka.precision import autocast, is_bfloat16_fast, resolve
+from worker.muka.precision import autocast, bfloat16_speedup, is_bfloat16_fast, resolve
 
 CPU = torch.device("cpu")
 
@@ -11,8 +11,12 @@ def test_a_named_precision_is_taken_at_its_word(name, dtype):
     assert resolve(name, CPU) == dtype
 
 
-def test_auto_is_bfloat16_exactly_where_it_is_fast():
-    assert (resolve("auto", CPU) == torch.bfloat16) == is_bfloat16_fast(CPU)
+def test_auto_is_bfloat16_exactly_where_it_was_measured_to_be_faster():
+    assert (resolve("auto", CPU) == torch.bfloat16) == is_bfloat16_fast(CPU) == (bfloat16_speedup(CPU) >= 1.2)
+
+
+def test_the_host_is_measured_once_a_process():
+    assert bfloat16_speedup(CPU) == bfloat16_speedup(torch.device("cpu")) > 0
 
 
 def test_autocast_changes_matrix_products_for_bfloat16_only():
