@@ -45,6 +45,11 @@ class UploadSlots:
         self._limit = limit
         self._taken = 0
 
+    @property
+    def free(self) -> int:
+        """How many more there may be now."""
+        return self._limit - self._taken
+
     @contextmanager
     def taken(self) -> Iterator[None]:
         """One of them, until the block ends. In the event loop only, so that nobody comes in between.
@@ -52,7 +57,7 @@ class UploadSlots:
         Raises:
             TooManyRequestsError: all are taken.
         """
-        if self._taken >= self._limit:
+        if self.free <= 0:
             raise TooManyRequestsError(
                 f"{self._taken} uploads are being read already, as many as this process takes at once "
                 f"(MUKA_MAX_UPLOADS is {self._limit}); send it again in a few seconds",
