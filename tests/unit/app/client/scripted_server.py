@@ -78,10 +78,12 @@ def running(
     scripted.url = f"{'https' if tls else 'http'}://{host}:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield scripted
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield scripted
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def _handler_of(scripted: ScriptedServer) -> type[BaseHTTPRequestHandler]:
