@@ -16,7 +16,7 @@ from app.ingestion.names import display_name
 from app.ingestion.normalise import Limits, NormalisedCorpus, write_corpus
 from app.ingestion.rows import Columns, Row, at_inline, at_row
 from app.ingestion.separate_process import normalise_aside
-from app.persistence import amalgamations, corpora, owned
+from app.persistence import amalgamations, corpora, expired, owned
 from app.persistence.tables import Corpus
 from app.persistence.time import now
 from app.services import content
@@ -93,7 +93,7 @@ def get(backend: Backend, owner: str, corpus_id: str) -> Corpus:
     with backend.database.read() as session:
         corpus = _find(session, owner, corpus_id)
         if corpora.has_expired(session, corpus):
-            raise GoneError(f"the corpus {corpus_id} has expired; upload the texts again with POST /corpora")
+            raise _expired(corpus_id)
         return corpus
 
 
@@ -122,6 +122,7 @@ def delete(backend: Backend, owner: str, corpus_id: str) -> None:
 
     Raises:
         NotFoundError: There is none.
+        GoneError: It has expired, and is removed already.
         ConflictError: A job that has not ended reads it.
     """
     with backend.database.write() as session:
@@ -135,6 +136,10 @@ def delete(backend: Backend, owner: str, corpus_id: str) -> None:
     backend.store.delete(key)
 
 
+def _expired(corpus_id: str) -> GoneError:
+    return GoneError(f"the corpus {corpus_id} has expired; upload the texts again with POST /corpora")
+
+
 def limits_of(settings: Settings) -> Limits:
     """What the settings allow."""
     return Limits(settings.max_texts, settings.max_text_chars)
@@ -144,6 +149,8 @@ def _find(session: Session, owner: str, corpus_id: str, *, lock: bool = False) -
     corpus = None
     if has_prefix(corpus_id, Prefix.CORPUS):
         corpus = owned.find(session, Corpus, corpus_id, owner=owner, lock=lock)
+    if corpus is None and expired.is_marked(session, corpus_id, owner=owner):
+        raise _expired(corpus_id)
     if corpus is None:
         raise NotFoundError(f"there is no corpus {corpus_id[:100]!r}")
     return corpus

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from app.domain import stored_outputs as stored
 from app.domain.identifiers import Prefix, student_of
-from app.persistence import corpora, deliveries, idempotency, leftovers, stored_outputs
+from app.persistence import corpora, deliveries, expired, idempotency, leftovers, stored_outputs
 from app.persistence.leftovers import JobState
 from app.persistence.tables import Corpus, Model
 from app.services.backend import Backend
@@ -19,6 +19,7 @@ from app.services.backend import Backend
 DAY_SECONDS = 86_400
 KEYS = "idempotency keys"
 DELIVERIES = "webhook deliveries"
+MARKS = "marks of expired objects"
 """How the old ones are named, all together."""
 
 
@@ -125,12 +126,15 @@ def _expired(backend: Backend) -> Iterator[Leftover]:
         late = [row for row in leftovers.expired_corpora(session) if corpora.has_expired(session, row)]
         keys = idempotency.count_expired(session)
         sent = deliveries.count_old(session, log_seconds(backend))
+        marks = expired.count_old(session)
     for row in late:
         yield Leftover(Reason.EXPIRED, row.id, row.size_bytes)
     if keys:
         yield Leftover(Reason.EXPIRED, KEYS)
     if sent:
         yield Leftover(Reason.EXPIRED, DELIVERIES)
+    if marks:
+        yield Leftover(Reason.EXPIRED, MARKS)
 
 
 def log_seconds(backend: Backend) -> float:

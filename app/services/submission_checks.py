@@ -19,7 +19,7 @@ from app.domain.recipe import (
     ResolvedTeacher,
     TeacherSpec,
 )
-from app.persistence import corpora, owned
+from app.persistence import corpora, expired, owned
 from app.persistence.tables import Corpus
 from app.services import candidates
 from app.services.backend import Backend
@@ -218,15 +218,17 @@ def _evaluation_faults(backend: Backend, owner: str, evaluation: EvaluationSpec 
 
 def _missing_corpus(backend: Backend, owner: str, pointer: str, corpus_id: str) -> Iterator[Fault]:
     corpus = _corpus(backend, owner, corpus_id)
-    if corpus is None:
+    if _is_gone(backend, owner, corpus, corpus_id):
+        yield Fault(pointer, "corpus_expired", f"{corpus_id} has expired; upload the texts again")
+    elif corpus is None:
         detail = f"there is no corpus {corpus_id[:100]!r}; upload the texts with POST /corpora"
         yield Fault(pointer, "corpus_not_found", detail)
-    elif _has_expired(backend, corpus):
-        yield Fault(pointer, "corpus_expired", f"{corpus_id} has expired; upload the texts again")
 
 
-def _has_expired(backend: Backend, corpus: Corpus) -> bool:
+def _is_gone(backend: Backend, owner: str, corpus: Corpus | None, corpus_id: str) -> bool:
     with backend.database.read() as session:
+        if corpus is None:
+            return expired.is_marked(session, corpus_id, owner=owner)
         return corpora.has_expired(session, corpus)
 
 

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Iterator
 
-from app.persistence import corpora, deliveries, idempotency, owned
+from app.persistence import corpora, deliveries, expired, idempotency, owned
 from app.persistence.tables import Corpus
 from app.services.backend import Backend
-from app.services.leftovers import DELIVERIES, KEYS, Leftover, Reason, find_all, log_seconds
+from app.services.leftovers import DELIVERIES, KEYS, MARKS, Leftover, Reason, find_all, log_seconds
 from app.storage import StoreError
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,10 @@ def _remove(backend: Backend, leftover: Leftover) -> bool:
         with backend.database.write() as session:
             idempotency.remove_expired(session)
         return True
+    if leftover.name == MARKS:
+        with backend.database.write() as session:
+            expired.remove_old(session)
+        return True
     if leftover.name == DELIVERIES:
         with backend.database.write() as session:
             deliveries.remove_old(session, log_seconds(backend))
@@ -58,6 +62,7 @@ def _remove_corpus(backend: Backend, corpus_id: str) -> bool:
         corpus = owned.find(session, Corpus, corpus_id, owner=None, lock=True)
         if corpus is None or not corpora.has_expired(session, corpus):
             return False
+        expired.mark(session, corpus)
         session.delete(corpus)
         key = corpus.storage_key
     backend.store.delete(key)

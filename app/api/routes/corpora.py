@@ -143,7 +143,7 @@ def preview_corpus(
     status_code=204,
     operation_id="delete_corpus",
     summary="Delete a corpus",
-    responses=problems(NotFoundError, ConflictError),
+    responses=problems(NotFoundError, GoneError, ConflictError),
 )
 def delete_corpus(corpus_id: CorpusId, backend: BackendDep, owner: OwnerDep) -> None:
     """With its texts, unless a job that has not ended reads it."""

@@ -6,11 +6,15 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
+from app.domain.access import Scope
 from app.domain.status import Status
 from app.persistence import amalgamations
-from app.persistence.tables import Corpus
+from app.persistence.expired import KEPT_SECONDS
+from app.persistence.tables import Corpus, ExpiredObject
 from app.persistence.time import now
+from app.services import keys
 from app.services.backend import Backend
+from app.services.leftovers import MARKS
 from app.services.sweeper import sweep
 from tests.jobs import add_job
 
@@ -33,17 +37,41 @@ def expired(api: TestClient, backend: Backend) -> str:
 
 
 @pytest.mark.parametrize("path", ["", "/preview"])
-def test_it_is_gone_and_then_not_there(api: TestClient, backend: Backend, expired: str, path: str) -> None:
+def test_it_is_gone_before_and_after_it_is_swept(
+    api: TestClient, backend: Backend, expired: str, path: str
+) -> None:
     answer = api.get(f"/corpora/{expired}{path}")
     assert answer.status_code == 410
     assert answer.headers["content-type"] == "application/problem+json"
     assert (answer.json()["code"], answer.json()["title"]) == ("expired", "Gone")
     assert "upload the texts again" in answer.json()["detail"]
     assert [leftover.name for leftover in sweep(backend)] == [expired]
-    assert api.get(f"/corpora/{expired}{path}").status_code == 404
+    assert api.get(f"/corpora/{expired}{path}").json()["code"] == "expired"
+    assert api.delete(f"/corpora/{expired}").status_code == 410
+    assert _upload(api) != expired, "the texts are sent again, as another corpus"
 
 
-def test_a_new_job_cannot_name_it(api: TestClient, body: dict[str, Any], expired: str) -> None:
+def test_nobody_else_learns_that_it_was_there(api: TestClient, backend: Backend, expired: str) -> None:
+    list(sweep(backend))
+    _, key = keys.create(backend.database, "stranger", [Scope.READ])
+    answer = api.get(f"/corpora/{expired}", headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == 404
+
+
+def test_after_months_nobody_knows_it_any_more(api: TestClient, backend: Backend, expired: str) -> None:
+    list(sweep(backend))
+    with backend.database.write() as session:
+        session.execute(update(ExpiredObject).values(expired_at=now(-KEPT_SECONDS - 1)))
+    assert [leftover.name for leftover in sweep(backend)] == [MARKS]
+    assert api.get(f"/corpora/{expired}").status_code == 404
+
+
+@pytest.mark.parametrize("is_swept", [False, True])
+def test_a_new_job_cannot_name_it(
+    api: TestClient, backend: Backend, body: dict[str, Any], expired: str, is_swept: bool
+) -> None:
+    if is_swept:
+        list(sweep(backend))
     answer = api.post("/amalgamations", json=body | {"corpus": expired, "evaluation": {"corpus": expired}})
     assert answer.status_code == 422
     faults = {fault["pointer"]: fault["code"] for fault in answer.json()["errors"]}
