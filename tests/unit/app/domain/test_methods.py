@@ -65,7 +65,7 @@ def test_api_and_library_allow_the_same_values(name: str) -> None:
 def test_an_unknown_name_is_told_those_that_are_known() -> None:
     for name in ("nonsense", 3, None, ["muka"], "\ud800"):
         assert faults({"name": name}) == {
-            "name": "there is no such method; write one of cfl, dfa, muka, uhc, vanilla_kd"
+            "name": "there is no such method; write one of cfl, consensus, dfa, muka, uhc, vanilla_kd"
         }
 
 
@@ -90,7 +90,7 @@ def test_what_is_no_object_is_refused(method: Any) -> None:
 def test_its_json_schema_has_one_branch_a_method() -> None:
     schema = Recipe.model_json_schema()
     branches = [branch["$ref"].rsplit("/", 1)[1] for branch in schema["properties"]["method"]["oneOf"]]
-    assert branches == ["CflSpec", "DfaSpec", "MukaSpec", "UhcSpec", "VanillaKdSpec"]
+    assert branches == ["CflSpec", "ConsensusSpec", "DfaSpec", "MukaSpec", "UhcSpec", "VanillaKdSpec"]
     muka, uhc = schema["$defs"]["MukaSpec"], schema["$defs"]["UhcSpec"]
     assert muka["properties"]["mc_samples"]["maximum"] == 256
     assert "required" not in muka

@@ -1,0 +1,70 @@
+"""Texts that lie close together: exact nearest neighbours by cosine, in blocks, without an index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.muka.seeds import derive_seed
+
+REFERENCE_TEXTS = 32_768
+"""Neighbours are sought among so many texts at most, so that time grows linearly with the corpus."""
+
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest reference texts of n texts, none of them its own neighbour.
+
+    Attributes:
+        rows: Row numbers in the corpus [n, k], nearest first.
+        cosines: Their cosines [n, k].
+    """
+
+    rows: Tensor
+    cosines: Tensor
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Mean of `values` [n, ...] over the neighbours of each text, weighted by positive cosines."""
+        weights = self.cosines.clamp_min(0)
+        weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
+        return torch.einsum("nk,nk...->n...", weights, values[self.rows])
+
+
+def directions(features: Tensor) -> Tensor:
+    """Features [n, width] as unit vectors around their mean over the corpus."""
+    return torch.nn.functional.normalize(features - features.mean(0), dim=-1)
+
+
+def reference_rows(n: int, seed: int) -> Tensor:
+    """Row numbers of the reference texts: all of them, or a sample that depends on n and the seed alone."""
+    if n <= REFERENCE_TEXTS:
+        return torch.arange(n)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "reference", n))
+    return torch.randperm(n, generator=generator)[:REFERENCE_TEXTS].sort().values
+
+
+def nearest(spaces: Sequence[Tensor], k: int, reference: Tensor) -> Neighbours:
+    """The k nearest reference texts by the mean cosine over several spaces.
+
+    Args:
+        spaces: Unit vectors [n, width_i] of the same n texts.
+        k: Fewer than there are reference texts.
+        reference: Row numbers [r], rising.
+    """
+    n = len(spaces[0])
+    sought = [space[reference] for space in spaces]
+    place = torch.full((n,), -1)
+    place[reference] = torch.arange(len(reference))
+    found = []
+    for start in range(0, n, _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        cosines = sum(space[rows] @ among.T for space, among in zip(spaces, sought, strict=True))
+        assert isinstance(cosines, Tensor)  # noqa: S101  (sum() of no spaces would be 0)
+        own = place[rows]
+        cosines[torch.nonzero(own >= 0).squeeze(-1), own[own >= 0]] = -torch.inf
+        found.append(cosines.topk(k, dim=-1))
+    values = torch.cat([block.values for block in found]) / len(spaces)
+    return Neighbours(reference[torch.cat([block.indices for block in found])], values)
