@@ -47,6 +47,8 @@ class Asked:
     """What a job asks of all its teachers.
 
     Attributes:
+        owner: Whose job it is. Another owner's outputs are not found: that they are there would tell who has
+            the same texts and teachers.
         max_length: Tokens of a text.
         passes: K; the most passes with a bound.
         seed: Of the dropout masks.
@@ -56,6 +58,7 @@ class Asked:
         company: Digests and labels of all teachers.
     """
 
+    owner: str
     max_length: int
     passes: int = 0
     seed: int = 1
@@ -65,10 +68,11 @@ class Asked:
     company: tuple[tuple[str, tuple[str | None, ...]], ...] = ()
 
     @classmethod
-    def by(cls, recipe: Recipe, company: tuple[tuple[str, tuple[str | None, ...]], ...]) -> Self:
-        """What this recipe asks of the corpus."""
+    def by(cls, recipe: Recipe, owner: str, company: tuple[tuple[str, tuple[str | None, ...]], ...]) -> Self:
+        """What this recipe of the owner asks of the corpus."""
         settings = recipe.method.model_dump()
         return cls(
+            owner=owner,
             max_length=recipe.training.max_length,
             passes=settings.get("mc_samples", 0),
             seed=settings.get("mc_seed", 1),
@@ -95,6 +99,7 @@ class Asked:
             shard: its number in the corpus.
         """
         facts: dict[str, Any] = {
+            "owner": self.owner,
             "piece": piece,
             "teacher": teacher,
             "texts": texts,

@@ -42,7 +42,8 @@ def reuse(
 
     None: the corpus cannot be read.
     """
-    asked = Asked.by(recipe, tuple((teacher.digest, teacher.labels) for teacher in teachers))
+    company = tuple((teacher.digest, teacher.labels) for teacher in teachers)
+    asked = Asked.by(recipe, corpus.owner, company)
     precision = recipe.training.precision
     with backend.database.read() as session:
         by = stored_outputs.latest_computation(session, None if precision == "auto" else precision)

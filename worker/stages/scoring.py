@@ -32,7 +32,7 @@ def score_held_out(run: Run, texts: Texts, on_texts: Callable[[float], None]) ->
 def _asked(run: Run) -> Asked:
     teachers = run.assignment.resolved.teachers
     company = tuple((teacher.digest, tuple(teacher.labels)) for teacher in teachers)
-    return Asked.by(run.assignment.recipe, company)
+    return Asked.by(run.assignment.recipe, run.assignment.corpus.owner, company)
 
 
 def _ask(run: Run, texts: Texts, asked: Asked, on_texts: Callable[[float], None]) -> list[Scores]:

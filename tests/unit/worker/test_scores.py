@@ -45,6 +45,7 @@ class Desk:
     def score(self, sampling: Sampling, *, features: bool = False) -> list[Scores]:
         torch.set_num_threads(1)
         asked = Asked(
+            owner="acme",
             max_length=16,
             passes=sampling.passes,
             bound=sampling.adaptive_bound,

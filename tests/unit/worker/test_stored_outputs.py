@@ -16,7 +16,7 @@ from worker.muka.methods import METHODS
 from worker.stored_outputs import computation
 
 HERE = Computation("float32", "cpu, torch 1")
-ASKED = Asked(max_length=16, passes=4, seed=1)
+ASKED = Asked(owner="acme", max_length=16, passes=4, seed=1)
 ADAPTIVE = replace(ASKED, bound=0.1, company=(("digest", ("a", "b")),))
 TEXTS = digest(pa.array(["one", "two"]))
 
@@ -34,6 +34,12 @@ def test_who_asks_for_something_else_gets_other_samples(change: dict[str, Any]) 
 @pytest.mark.parametrize("change", [{"precision": "bfloat16"}, {"software": "cuda, torch 1"}])
 def test_other_hardware_and_versions_compute_other_numbers(piece: Piece, change: dict[str, Any]) -> None:
     assert key(ASKED, piece, by=replace(HERE, **change)) != key(ASKED, piece)
+
+
+@pytest.mark.parametrize("piece", Piece)
+def test_another_owners_outputs_are_not_found(piece: Piece) -> None:
+    """Or a plan would tell who else has these texts and this teacher."""
+    assert key(replace(ASKED, owner="beta"), piece) != key(ASKED, piece)
 
 
 def test_teacher_texts_place_and_piece_are_in_the_name() -> None:
@@ -94,7 +100,7 @@ def test_what_a_recipe_asks_for_is_what_the_method_samples(name: str) -> None:
     taken = {each: value for each, value in settings.items() if each in SPECS[name].model_fields}
     method = get_method(name, **taken)
     recipe = Recipe.model_validate({"teachers": ["a", "b"], "corpus": "c", "method": {"name": name, **taken}})
-    asked = Asked.by(recipe, ())
+    asked = Asked.by(recipe, "acme", ())
     sampling = method.sampling
     assert (asked.passes, asked.seed, asked.bound, asked.score) == (
         sampling.passes,
