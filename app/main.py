@@ -14,6 +14,7 @@ from app.api.middleware import BodyLimit, RequestContext
 from app.api.openapi import describe
 from app.api.routes import (
     amalgamations,
+    checkpoints,
     corpora,
     health,
     hub,
@@ -45,6 +46,7 @@ GUARDED = (
     amalgamations,
     job_events,
     job_findings,
+    checkpoints,
     students,
     predictions,
     webhooks,

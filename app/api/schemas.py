@@ -98,7 +98,9 @@ class Amalgamation(BaseModel):
     labels: list[str] = Field(description="The student's classes: the union of the teachers'.")
     teachers: list[Teacher]
     corpus_id: str
-    student_id: str | None = Field(description="There when the job has succeeded.")
+    student_id: str | None = Field(
+        description="There when the job has succeeded, or was cancelled with `keep_best`."
+    )
     report: dict[str, Any] | None = Field(
         description="What it found out, without each label's figures: `/amalgamations/{id}/report` has all."
     )

@@ -15,7 +15,8 @@ RECIPE_VERSION = 1
 """Raised when the meaning of a recipe changes; a worker refuses versions that it does not know."""
 
 Reference = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
-"""`org/name@revision` on the Hub, `mdl-…` (uploaded) or `stu-…` (student of an earlier job)."""
+"""`org/name@revision` on the Hub, `mdl-…` (uploaded), `stu-…` (student of an earlier job) or `stu-…@step-200`
+(a checkpoint of its training)."""
 
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=256)]
 
@@ -142,7 +143,7 @@ class ResolvedTeacher(Part):
     commit: str | None = None
     """Hub commit, 40 hex digits."""
     object_id: str | None = None
-    """`mdl-…` or `stu-…`."""
+    """`mdl-…`, `stu-…` or `stu-…@step-200`."""
     storage_prefix: str | None = None
     """Where the store keeps the files of a model or student."""
     digest: str

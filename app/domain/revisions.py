@@ -8,6 +8,8 @@ import re
 from app.domain.identifiers import Prefix, has_prefix, student_of
 
 MAIN = "main"
+HUB_NAMESPACE = "students/"
+"""Students are called `students/stu-…` where the service is a Hugging Face Hub."""
 _STEP = re.compile(r"step-([1-9]\d{0,8})")
 
 
@@ -20,6 +22,11 @@ def step_of(revision: str) -> int | None:
     """The other way round; None when it is no name of a checkpoint."""
     match = _STEP.fullmatch(revision)
     return int(match[1]) if match else None
+
+
+def own_id(reference: str) -> str:
+    """The id in a reference to a model of this service: without the Hub's namespace, and without `@main`."""
+    return reference.removeprefix(HUB_NAMESPACE).removesuffix(f"@{MAIN}")
 
 
 def checkpoint_id(amalgamation_id: str, step: int) -> str:

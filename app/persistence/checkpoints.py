@@ -67,10 +67,15 @@ def uses_model(session: Session, object_id: str, storage_prefix: str) -> bool:
     return False
 
 
+def lock_all(session: Session, job_id: str) -> Sequence[Checkpoint]:
+    """Who removes some locks them before asking who needs them; who creates a job holds them likewise."""
+    query = select(Checkpoint).where(Checkpoint.amalgamation_id == job_id)
+    return session.scalars(query.with_for_update()).all()
+
+
 def prune(session: Session, job_id: str, keep: int) -> Sequence[Checkpoint]:
     """Remove the rows of all but the newest `keep`; what a live job needs stays. Answers what is left."""
-    query = select(Checkpoint).where(Checkpoint.amalgamation_id == job_id).with_for_update()
-    session.execute(query)  # locked before it is asked who needs them; who creates a job holds them likewise
+    lock_all(session, job_id)
     left = list(of_job(session, job_id))
     for checkpoint in left[keep:]:
         if not is_used(session, checkpoint):
@@ -97,11 +102,24 @@ def has_kept_student(session: Session, job_id: str) -> bool:
     return session.get(Student, student_of(job_id)) is not None
 
 
-def kept_files(session: Session, job_id: str) -> set[str]:
-    """Keys of all files in the job's folder that a checkpoint or a kept student has."""
-    student = session.get(Student, student_of(job_id))
-    rows = [*of_job(session, job_id), *([student] if student else [])]
+def kept_files(session: Session, job_id: str, kept_seconds: float | None = None) -> set[str]:
+    """Keys of all files in the job's folder that a student or a checkpoint has.
+
+    With `kept_seconds` without checkpoints whose time is over, unless a live job needs them.
+    """
+    late = kept_seconds is not None and has_expired(session, job_id, kept_seconds)
+    rows: list[Checkpoint | Student] = [
+        each for each in of_job(session, job_id) if not late or is_used(session, each)
+    ]
+    if student := session.get(Student, student_of(job_id)):
+        rows.append(student)
     return {f"{row.storage_prefix}/{file['path']}" for row in rows for file in row.files}
+
+
+def remove_expired(session: Session, job_id: str, kept_seconds: float) -> None:
+    """Remove the rows whose time is over; what a live job needs stays."""
+    if has_expired(session, job_id, kept_seconds):
+        prune(session, job_id, keep=0)
 
 
 def _is_late(kept_seconds: float) -> ColumnElement[bool]:

@@ -7,6 +7,8 @@ from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
 from app.domain.identifiers import Prefix
+from app.domain.revisions import parse_checkpoint
+from app.persistence import checkpoints
 from app.persistence.tables import Corpus, Model, Student, Webhook
 
 Resource = TypeVar("Resource", Corpus, Model, Student, Webhook)
@@ -34,7 +36,10 @@ def hold(session: Session, object_id: str, *, owner: str) -> bool:
     """Keep an object that a new job needs from being deleted until the transaction ends.
 
     False when it is gone already. On SQLite the write lock does the same for all rows.
+    `stu-…@step-200` is a checkpoint.
     """
+    if checkpoint := parse_checkpoint(object_id):
+        return checkpoints.hold(session, *checkpoint, owner=owner)
     table = next(kind for prefix, kind in _TABLES.items() if object_id.startswith(prefix))
     identity: ColumnElement[bool] = (table.id == object_id) & (table.owner == owner)
     return session.scalar(select(table.id).where(identity).with_for_update(read=True)) is not None

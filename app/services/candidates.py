@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.domain.errors import Fault, InvalidModelError
+from app.domain.errors import Fault, GoneError, InvalidModelError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix
+from app.domain.revisions import HUB_NAMESPACE, own_id, parse_checkpoint, revision_of
 from app.ingestion.classifier_config import check_classifier_config
 from app.persistence import owned
-from app.persistence.tables import Model, Student
-from app.services import hub
+from app.persistence.tables import Checkpoint, Model, Student
+from app.services import checkpoints, hub
 from app.services.backend import Backend
 from app.storage import StoreError
 
@@ -32,6 +34,7 @@ class Candidate:
     repo_id: str | None = None
     commit: str | None = None
     object_id: str | None = None
+    """`mdl-…`, `stu-…` or `stu-…@step-200`."""
     storage_prefix: str | None = None
     files: tuple[str, ...] = ()
     """Names of the files in its folder."""
@@ -54,7 +57,9 @@ def find(backend: Backend, owner: str, reference: str) -> Candidate:
     """
     prefix = reference.partition("-")[0]
     if prefix in tuple(Prefix) and "/" not in reference:
-        return _stored(backend, owner, reference)
+        return _stored(backend, owner, reference, reference)
+    if found := _under_hub_name(backend, owner, reference):
+        return found
     return _on_hub(reference)
 
 
@@ -75,31 +80,53 @@ def faults_of(pointer: str, reference: str, error: InvalidModelError) -> list[Fa
     return [Fault(pointer, fault.code, f"{reference}: {fault.detail}") for fault in error.faults]
 
 
-def _stored(backend: Backend, owner: str, reference: str) -> Candidate:
-    row: Model | Student | None = None
+def _under_hub_name(backend: Backend, owner: str, reference: str) -> Candidate | None:
+    """`students/stu-…` is a student of this service; of another one, where this service has none."""
+    name = reference.removeprefix(HUB_NAMESPACE)
+    if name == reference or not has_prefix(name.partition("@")[0], Prefix.STUDENT):
+        return None
+    with suppress(InvalidModelError):
+        return _stored(backend, owner, name, reference)
+    return None
+
+
+def _stored(backend: Backend, owner: str, name: str, reference: str) -> Candidate:
+    object_id = own_id(name)
+    row: Model | Student | Checkpoint | None = None
     with backend.database.read() as session:
-        if has_prefix(reference, Prefix.MODEL):
-            row = owned.find(session, Model, reference, owner=owner)
-        elif has_prefix(reference, Prefix.STUDENT):
-            row = owned.find(session, Student, reference, owner=owner)
+        if has_prefix(object_id, Prefix.MODEL):
+            row = owned.find(session, Model, object_id, owner=owner)
+        elif has_prefix(object_id, Prefix.STUDENT):
+            row = owned.find(session, Student, object_id, owner=owner)
+    if checkpoint := parse_checkpoint(object_id):
+        row = _checkpoint(backend, owner, *checkpoint)
     if row is None:
-        raise InvalidModelError(f"there is no model or student {reference!r}", code="teacher_not_found")
+        raise InvalidModelError(
+            f"there is no model, student or checkpoint {reference!r}", code="teacher_not_found"
+        )
     try:
         with backend.store.open(f"{row.storage_prefix}/config.json") as file:
             config = json.load(file)
     except FileNotFoundError as error:
-        raise StoreError(f"the config.json of {row.id} is missing") from error
+        raise StoreError(f"the config.json of {object_id} is missing") from error
     return Candidate(
         reference=reference,
         source="model" if isinstance(row, Model) else "student",
         digest=row.digest,
         weights=_weights({file["path"]: file["sha256"] for file in row.files}),
         config=config,
-        object_id=row.id,
+        object_id=object_id,
         storage_prefix=row.storage_prefix,
         files=tuple(file["path"] for file in row.files),
         parameters=row.parameters,
     )
+
+
+def _checkpoint(backend: Backend, owner: str, job_id: str, step: int) -> Checkpoint | None:
+    try:
+        return checkpoints.get(backend, owner, job_id, revision_of(step)).row
+    except (NotFoundError, GoneError):
+        return None
 
 
 def _on_hub(reference: str) -> Candidate:

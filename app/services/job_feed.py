@@ -104,7 +104,8 @@ class Feed:
         job, fresh = await to_thread.run_sync(jobs.look, self._backend, self._job_id, known, KEPT_EVENTS)
         self._job, self._finished = job, begun
         self._keep(fresh, job)
-        is_all = len(fresh) < KEPT_EVENTS
+        # An event that the look at the job did not know of yet: it was resumed, and has not ended.
+        is_all = len(fresh) < KEPT_EVENTS and (not fresh or fresh[-1].sequence <= job.row.events)
         self.is_over = self.is_over or (is_all and job.has_ended)
         if fresh:
             self.news.beat()

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Session
 from app.domain.errors import ConflictError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix
 from app.domain.status import TERMINAL, Status
-from app.persistence import amalgamations, events
+from app.persistence import amalgamations, checkpoints, events
 from app.persistence.tables import Amalgamation, Event
 from app.services.backend import Backend
+from app.storage.keeping import all_but
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,15 @@ def page(
         return [Job.of(session, row) for row in rows]
 
 
-def cancel(backend: Backend, owner: str, job_id: str) -> Job:
+def cancel(backend: Backend, owner: str, job_id: str, *, keep_best: bool = False) -> Job:
     """End a job: at once when it is queued, otherwise its worker ends it. Repeating it changes nothing.
+
+    `keep_best`: its newest checkpoint becomes its student; a worker saves one before it stops. Asked for
+    once, it is kept to.
 
     Raises:
         NotFoundError: there is none.
-        ConflictError: it has succeeded or failed already.
+        ConflictError: it has succeeded or failed already; or it was cancelled, and there is no student.
     """
     with backend.database.write() as session:
         row = _find(session, owner, job_id, lock=True)
@@ -103,12 +107,23 @@ def cancel(backend: Backend, owner: str, job_id: str) -> Job:
             message, to = "cancelled by the user while queued", Status.CANCELLED
         else:
             message, to = "the user asked to cancel; the worker will stop", Status.CANCELLING
+        _refuse_cancel(row, keep_best=keep_best)
+        if keep_best and row.status not in TERMINAL:
+            row.keep_best = True
+            session.flush()
         changed = amalgamations.change_status(session, job_id, to, message, only_from=(Status(row.status),))
-        if changed is None and row.status not in (Status.CANCELLING, Status.CANCELLED):
-            raise ConflictError(
-                f"the job has {row.status} already, so it cannot be cancelled", code="job_ended"
-            )
         return Job.of(session, changed or row)
+
+
+def _refuse_cancel(row: Amalgamation, *, keep_best: bool) -> None:
+    if row.status in (Status.SUCCEEDED, Status.FAILED):
+        raise ConflictError(f"the job has {row.status} already, so it cannot be cancelled", code="job_ended")
+    if row.status == Status.CANCELLED and keep_best and row.student_id is None:
+        raise ConflictError(
+            "the job was cancelled already, and nothing was kept as a student; its checkpoints can be "
+            f"downloaded (GET /amalgamations/{row.id}/checkpoints), or resume it",
+            code="job_ended",
+        )
 
 
 def delete(backend: Backend, owner: str, job_id: str) -> None:
@@ -116,7 +131,7 @@ def delete(backend: Backend, owner: str, job_id: str) -> None:
 
     Raises:
         NotFoundError: there is none.
-        ConflictError: it has not ended.
+        ConflictError: it has not ended, or a live job needs one of its checkpoints.
     """
     with backend.database.write() as session:
         row = _find(session, owner, job_id, lock=True)
@@ -126,8 +141,15 @@ def delete(backend: Backend, owner: str, job_id: str) -> None:
                 "when it has ended",
                 code="job_live",
             )
+        if any(checkpoints.is_used(session, each) for each in checkpoints.lock_all(session, job_id)):
+            raise ConflictError(
+                "a job that has not ended needs a checkpoint of this one; wait for that job, or cancel it",
+                code="in_use",
+            )
         amalgamations.remove(session, job_id)
-    backend.store.delete(f"jobs/{job_id}")
+        kept = checkpoints.kept_files(session, job_id)
+    for key in list(all_but(backend.store, f"jobs/{job_id}", kept)):
+        backend.store.delete(key)
 
 
 def events_after(backend: Backend, owner: str, job_id: str, sequence: int, limit: int) -> Sequence[Event]:

@@ -9,14 +9,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sqlalchemy.orm import Session
+
 from app.domain import stored_outputs as stored
 from app.domain.identifiers import Prefix, student_of
-from app.persistence import corpora, deliveries, expired, idempotency, leftovers, stored_outputs
+from app.persistence import (
+    checkpoints,
+    corpora,
+    deliveries,
+    expired,
+    idempotency,
+    leftovers,
+    stored_outputs,
+)
 from app.persistence.leftovers import JobState
 from app.persistence.tables import Corpus, Model
 from app.services.backend import Backend
+from app.services.checkpoints import DAY_SECONDS, kept_seconds
+from app.storage.keeping import all_but
 
-DAY_SECONDS = 86_400
 KEYS = "idempotency keys"
 DELIVERIES = "webhook deliveries"
 MARKS = "marks of expired objects"
@@ -114,11 +125,22 @@ def _may_publish(job: JobState | None, key: str) -> bool:
 
 
 def _working_files(backend: Backend) -> Iterator[Leftover]:
-    """A job that has not ended goes on from the checkpoints of its lost attempts."""
     for folder in backend.store.children("jobs"):
-        job = _state(backend, _name(folder))
-        if job is None or job.is_over:
-            yield _of(backend, Reason.JOB_ENDED, folder)
+        with backend.database.read() as session:
+            found = working_files(session, backend, _name(folder))
+        yield from (_of(backend, Reason.JOB_ENDED, key) for key in found)
+
+
+def working_files(session: Session, backend: Backend, job_id: str) -> list[str]:
+    """Keys of what a job has left: nothing while it may go on from its checkpoints.
+
+    Afterwards everything but the models: a student kept by a cancel, and checkpoints until they expire.
+    """
+    job = leftovers.job_state(session, job_id, kept_seconds(backend))
+    if job is not None and not job.is_over:
+        return []
+    kept = checkpoints.kept_files(session, job_id, kept_seconds(backend))
+    return list(all_but(backend.store, f"jobs/{job_id}", kept))
 
 
 def _expired(backend: Backend) -> Iterator[Leftover]:
@@ -143,9 +165,8 @@ def log_seconds(backend: Backend) -> float:
 
 
 def _state(backend: Backend, job_id: str) -> JobState | None:
-    kept = backend.settings.checkpoint_retention_days * DAY_SECONDS
     with backend.database.read() as session:
-        return leftovers.job_state(session, job_id, kept)
+        return leftovers.job_state(session, job_id, kept_seconds(backend))
 
 
 def _of(backend: Backend, reason: Reason, key: str) -> Leftover:

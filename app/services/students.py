@@ -1,7 +1,6 @@
 """Use cases over students: look, list, download, delete."""
 
-import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
@@ -9,8 +8,9 @@ from app.domain.errors import ConflictError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix
 from app.persistence import checkpoints, owned
 from app.persistence.tables import Student
+from app.services import published
 from app.services.backend import Backend
-from app.services.downloads import Download, StoredFile
+from app.services.downloads import Download
 
 
 def get(backend: Backend, owner: str, student_id: str) -> Student:
@@ -55,44 +55,23 @@ def file(backend: Backend, owner: str, student_id: str, path: str) -> Download:
         NotFoundError: there is no such student, or its manifest has no such path.
         StoreError: the file is not there.
     """
-    student = get(backend, owner, student_id)
-    for entry in student.files:
-        if entry["path"] == path:
-            download = Download(path.rpartition("/")[2], [_stored(student, entry)])
-            download.check(backend.store)
-            return download
-    raise NotFoundError(
-        f"the student has no file {path[:200]!r}; GET /students/{student_id}/files lists them"
-    )
+    download = published.file(backend.store, get(backend, owner, student_id), path)
+    if download is None:
+        raise NotFoundError(
+            f"the student has no file {path[:200]!r}; GET /students/{student_id}/files lists them"
+        )
+    return download
 
 
 def archive(backend: Backend, owner: str, student_id: str) -> Download:
-    """All files as one .tar: the same bytes every time, laid out without reading a file.
+    """All files as one .tar.
 
     Raises:
         NotFoundError: there is no such student.
         StoreError: a file is not there.
     """
     student = get(backend, owner, student_id)
-    download = Download(f"{student.id}.tar", [*_tar(student)])
-    download.check(backend.store)
-    return download
-
-
-def _tar(student: Student) -> Iterator[bytes | StoredFile]:
-    for entry in sorted(student.files, key=lambda entry: str(entry["path"])):
-        header = tarfile.TarInfo(f"{student.id}/{entry['path']}")
-        header.size = entry["size_bytes"]
-        header.mtime = int(student.created_at.timestamp())
-        yield header.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-        yield _stored(student, entry)
-        yield bytes(-header.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
-
-
-def _stored(student: Student, entry: dict[str, object]) -> StoredFile:
-    path, size, sha256 = entry["path"], entry["size_bytes"], entry["sha256"]
-    return StoredFile(f"{student.storage_prefix}/{path}", int(str(size)), str(sha256))
+    return published.archive(backend.store, student, student.id)
 
 
 def _find(session: Session, owner: str, student_id: str, *, lock: bool = False) -> Student:

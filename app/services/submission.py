@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.domain.errors import Fault, InvalidRequestError, TooManyRequestsError
 from app.domain.identifiers import Prefix, new_id
 from app.domain.recipe import InlineTexts, Recipe, Resolved
+from app.domain.revisions import own_id
 from app.persistence import amalgamations, owned
 from app.persistence.tables import Amalgamation
 from app.services import submission_checks
@@ -47,7 +48,7 @@ def submit(
     """
     if once is not None and (replay := once.earlier(backend.database)):
         return replay
-    _refuse_a_full_queue(backend, owner)
+    refuse_a_full_queue(backend, owner)
     findings = Findings()
     if recipe is not None:
         findings = submission_checks.check(backend, owner, recipe, is_whole=not faults)
@@ -58,7 +59,7 @@ def submit(
     job = _job(owner, recipe, findings, corpus_id)
 
     def make(session: Session) -> Answer:
-        _refuse(_lock_inputs(session, job))
+        _refuse(lock_inputs(session, job, "was deleted while the request was checked"))
         amalgamations.add(session, job)
         return Answer(job.id, render(session, job), 202)
 
@@ -79,7 +80,7 @@ def send(backend: Backend, job_id: str) -> None:
         _log.warning("%s: left to the dispatcher: %s", job_id, error)
 
 
-def _refuse_a_full_queue(backend: Backend, owner: str) -> None:
+def refuse_a_full_queue(backend: Backend, owner: str) -> None:
     """Before anything is looked up or stored. Requests at the same moment do not see each other's jobs."""
     limit = backend.settings.max_queued_jobs
     with backend.database.read() as session:
@@ -132,8 +133,11 @@ def _job(owner: str, recipe: Recipe, findings: Findings, corpus_id: str) -> Amal
     )
 
 
-def _lock_inputs(session: Session, job: Amalgamation) -> list[Fault]:
-    """Hold what the job needs until it is committed, so that nobody deletes it in between."""
+def lock_inputs(session: Session, job: Amalgamation, what_happened: str) -> list[Fault]:
+    """Hold what the job needs until it is committed, so that nobody deletes it in between.
+
+    Answers a fault for each that is gone, which says what happened.
+    """
     resolved = Resolved.model_validate(job.resolved)
     needed = {"/corpus": resolved.corpus_id}
     if resolved.evaluation_corpus_id:
@@ -142,9 +146,9 @@ def _lock_inputs(session: Session, job: Amalgamation) -> list[Fault]:
         if teacher.object_id:
             needed[f"/teachers/{index}/model"] = teacher.object_id
     if resolved.student.storage_prefix:
-        needed["/student/init_from"] = job.recipe["student"]["init_from"]
+        needed["/student/init_from"] = own_id(job.recipe["student"]["init_from"])
     return [
-        Fault(pointer, "deleted", f"{object_id} was deleted while the request was checked")
+        Fault(pointer, "deleted", f"{object_id} {what_happened}")
         for pointer, object_id in needed.items()
         if not owned.hold(session, object_id, owner=job.owner)
     ]

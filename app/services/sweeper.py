@@ -3,10 +3,20 @@
 import logging
 from collections.abc import Iterator
 
-from app.persistence import corpora, deliveries, expired, idempotency, owned
+from app.persistence import amalgamations, checkpoints, corpora, deliveries, expired, idempotency, owned
 from app.persistence.tables import Corpus
 from app.services.backend import Backend
-from app.services.leftovers import DELIVERIES, KEYS, MARKS, Leftover, Reason, find_all, log_seconds
+from app.services.checkpoints import kept_seconds
+from app.services.leftovers import (
+    DELIVERIES,
+    KEYS,
+    MARKS,
+    Leftover,
+    Reason,
+    find_all,
+    log_seconds,
+    working_files,
+)
 from app.storage import StoreError
 
 log = logging.getLogger(__name__)
@@ -48,10 +58,25 @@ def _remove(backend: Backend, leftover: Leftover) -> bool:
         return True
     if leftover.reason == Reason.EXPIRED:
         return _remove_corpus(backend, leftover.name)
+    if leftover.reason == Reason.JOB_ENDED:
+        return _remove_working_files(backend, leftover.name)
     if leftover.reason == Reason.UNFINISHED:
         backend.store.discard(leftover.name)
     else:
         backend.store.delete(leftover.name)
+    return True
+
+
+def _remove_working_files(backend: Backend, key: str) -> bool:
+    """While the job's row is locked: who resumes the job comes before, or finds no checkpoint any more."""
+    job_id = key.split("/")[1]
+    with backend.database.write() as session:
+        amalgamations.find(session, job_id, lock=True)
+        checkpoints.lock_all(session, job_id)
+        if key not in working_files(session, backend, job_id):
+            return False
+        checkpoints.remove_expired(session, job_id, kept_seconds(backend))
+        backend.store.delete(key)
     return True
 
 

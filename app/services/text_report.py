@@ -98,10 +98,10 @@ def find(backend: Backend, owner: str, job_id: str) -> TextReport:
         student = owned.find(session, Student, row.student_id, owner=owner) if row.student_id else None
         corpus = owned.find(session, Corpus, row.resolved["corpus_id"], owner=owner)
         expired = corpus is not None and corpora.has_expired(session, corpus)
-    if student is None:
+    if student is None or row.report is None:
         why = (
             "its student was deleted, and the table with it; repeat the job"
-            if row.student_id
+            if row.report is not None
             else f"the job is {row.status}; the table is there when it has succeeded"
         )
         raise NotFoundError(why, code="texts_not_available")

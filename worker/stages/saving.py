@@ -59,11 +59,13 @@ class Saving:
 
     def finish(self) -> None:
         """The student is published: leave the models that the recipe asks to keep."""
-        work = self._run.assignment
-        with work.database.write() as session:
-            checkpoints.prune(session, self._lease.job_id, work.recipe.checkpoints.keep)
-            kept = checkpoints.kept_files(session, self._lease.job_id)
-        self._stored.forget(kept)
+        job_id, keep = self._lease.job_id, self._run.assignment.recipe.checkpoints.keep
+
+        def prune(session: Session) -> set[str]:
+            checkpoints.prune(session, job_id, keep)
+            return checkpoints.kept_files(session, job_id)
+
+        self._stored.forget(self._lease.write(prune))
 
     def _place(self, checkpoint: Checkpoint) -> dict[str, Any]:
         position, epochs = checkpoint.position, self._run.training.epochs
@@ -94,8 +96,6 @@ class Saving:
         return prefix
 
     def _tidy(self, newest: str) -> None:
-        work = self._run.assignment
-        with work.database.write() as session:
-            left = checkpoints.prune(session, self._lease.job_id, max(1, work.recipe.checkpoints.keep))
-            kept = {checkpoint.storage_prefix for checkpoint in left}
-        self._stored.tidy(newest, kept)
+        job_id, keep = self._lease.job_id, max(1, self._run.assignment.recipe.checkpoints.keep)
+        left = self._lease.write(lambda session: checkpoints.prune(session, job_id, keep))
+        self._stored.tidy(newest, {checkpoint.storage_prefix for checkpoint in left})

@@ -12,6 +12,7 @@ from app.api.problems import problems
 from app.api.recipe_body import RecipeBody
 from app.api.representations import NOT_MODIFIED, etag_of, is_known, represent
 from app.api.schemas import Amalgamation, Page
+from app.api.schemas_checkpoints import Cancel
 from app.domain.errors import (
     ConflictError,
     HubUnavailableError,
@@ -21,7 +22,7 @@ from app.domain.errors import (
 )
 from app.domain.status import Status
 from app.persistence import tables
-from app.services import jobs, submission
+from app.services import jobs, resuming, submission
 from app.services.idempotency import Once
 from app.services.jobs import Job
 
@@ -145,14 +146,36 @@ async def get_amalgamation(
     | {202: {"model": Amalgamation, "description": "Its worker will end it."}},
 )
 def cancel_amalgamation(
-    job_id: JobId, response: Response, backend: BackendDep, owner: OwnerDep
+    *, job_id: JobId, response: Response, backend: BackendDep, owner: OwnerDep, body: Cancel | None = None
 ) -> Amalgamation:
-    """A queued job ends at once (200), a running one as soon as its worker has let go (202)."""
-    job = jobs.cancel(backend, owner, job_id)
+    """A queued job ends at once (200), a running one as soon as its worker has let go (202).
+
+    Its checkpoints stay for a while: it can be resumed. With `keep_best` it has a student as well, unless no
+    step of the training was done; its newest event tells.
+    """
+    job = jobs.cancel(backend, owner, job_id, keep_best=body is not None and body.keep_best)
     if not job.has_ended:
         response.status_code = 202
         response.headers.update(POLL_AGAIN)
     return Amalgamation.of(job)
+
+
+@router.post(
+    "/{job_id}/resume",
+    status_code=202,
+    operation_id="resume_amalgamation",
+    summary="Resume a job that has failed or was cancelled",
+    responses=problems(NotFoundError, ConflictError, TooManyRequestsError),
+)
+def resume_amalgamation(
+    job_id: JobId, response: Response, backend: BackendDep, owner: OwnerDep
+) -> Amalgamation:
+    """It is queued again and goes on from its newest checkpoint, or without one from stored teacher outputs.
+
+    Attempts and events count on; `max_runtime_seconds` and lost workers start anew.
+    """
+    response.headers.update(POLL_AGAIN)
+    return Amalgamation.of(resuming.resume(backend, owner, job_id))
 
 
 @router.delete(

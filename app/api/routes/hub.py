@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse
 
 from app.api.dependencies import BackendDep, OwnerDep
 from app.api.file_answers import answer_file
+from app.domain.revisions import MAIN
 from app.services import hub_door
-from app.services.hub_door import MAIN, RepositoryFile
+from app.services.hub_door import RepositoryFile
 
 router = APIRouter(prefix="/hub", tags=["hub"], include_in_schema=False)
 
@@ -32,9 +33,9 @@ def resolve(
     owner: OwnerDep,
 ) -> Response:
     """One file, or a range of it."""
-    repository = hub_door.find(backend, owner, namespace, name, revision)
-    answer = answer_file(request, hub_door.file(backend, owner, repository, path), backend.store)
-    answer.headers["X-Repo-Commit"] = repository.commit
+    commit = hub_door.find(backend, owner, namespace, name, revision)
+    answer = answer_file(request, hub_door.file(backend, commit, path), backend.store)
+    answer.headers["X-Repo-Commit"] = commit.sha
     return answer
 
 
@@ -50,8 +51,8 @@ def model_info(
     blobs: Annotated[bool, Query()] = False,
 ) -> Response:
     """What there is to know of a model, with its files."""
-    repository = hub_door.find(backend, owner, namespace, name, revision)
-    return JSONResponse(hub_door.facts(repository, with_sizes=blobs))
+    commit = hub_door.find(backend, owner, namespace, name, revision)
+    return JSONResponse(hub_door.facts(commit, with_sizes=blobs))
 
 
 @router.get("/api/models/{namespace}/{name}/tree/{revision}")
@@ -67,16 +68,14 @@ def tree(
     recursive: Annotated[bool, Query()] = False,
 ) -> Response:
     """Files and folders."""
-    repository = hub_door.find(backend, owner, namespace, name, revision)
-    return JSONResponse([_entry(each) for each in repository.below(folder.strip("/"), recursive=recursive)])
+    commit = hub_door.find(backend, owner, namespace, name, revision)
+    return JSONResponse([_entry(each) for each in commit.below(folder.strip("/"), recursive=recursive)])
 
 
 @router.get("/api/models/{namespace}/{name}/refs")
 def refs(namespace: Namespace, name: Name, backend: BackendDep, owner: OwnerDep) -> Response:
-    """One branch: what is published never changes."""
-    repository = hub_door.find(backend, owner, namespace, name)
-    branch = {"name": MAIN, "ref": f"refs/heads/{MAIN}", "targetCommit": repository.commit}
-    return JSONResponse({"branches": [branch], "converts": [], "tags": []})
+    """The branch `main` and a tag a checkpoint."""
+    return JSONResponse(hub_door.refs(hub_door.revisions(backend, owner, namespace, name)))
 
 
 @router.api_route("/{rest:path}", methods=["GET", "HEAD"])

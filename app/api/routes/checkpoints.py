@@ -1,0 +1,121 @@
+"""Routes of checkpoints: states of a training, each a model to look at, to download or to learn from."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from app.api.dependencies import BackendDep, OwnerDep
+from app.api.file_answers import FILE_RESPONSES, answer_file
+from app.api.parameters import JobId
+from app.api.problems import problems
+from app.api.representations import NOT_MODIFIED, represent
+from app.api.schemas import Page, StudentFile, StudentFiles
+from app.api.schemas_checkpoints import Checkpoint
+from app.domain.errors import GoneError, NotFoundError, RangeNotSatisfiableError
+from app.services import checkpoints
+
+router = APIRouter(prefix="/amalgamations/{job_id}/checkpoints", tags=["checkpoints"])
+
+RevisionName = Annotated[str, Path(description="`step-200`")]
+_GONE = problems(NotFoundError, GoneError)
+_FILE = problems(NotFoundError, GoneError, RangeNotSatisfiableError) | FILE_RESPONSES
+
+
+@router.get(
+    "",
+    operation_id="list_amalgamation_checkpoints",
+    summary="The checkpoints of a job's training",
+    responses=problems(NotFoundError),
+)
+def list_amalgamation_checkpoints(job_id: JobId, backend: BackendDep, owner: OwnerDep) -> Page[Checkpoint]:
+    """The newest first, all on one page: a recipe's `checkpoints` says when they are saved and how many stay.
+
+    A job that has failed or was cancelled goes on from the newest one when it is resumed.
+    """
+    shown = [Checkpoint.of(each) for each in checkpoints.of_job(backend, owner, job_id)]
+    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
+    return Page[Checkpoint](data=shown, has_more=False, first_id=first, last_id=last)
+
+
+@router.get(
+    "/{revision}",
+    operation_id="get_amalgamation_checkpoint",
+    summary="Show a checkpoint",
+    responses=_GONE,
+)
+def get_amalgamation_checkpoint(
+    job_id: JobId, revision: RevisionName, backend: BackendDep, owner: OwnerDep
+) -> Checkpoint:
+    """How far the training was, and how its loss."""
+    return Checkpoint.of(checkpoints.get(backend, owner, job_id, revision))
+
+
+@router.get(
+    "/{revision}/files",
+    operation_id="list_checkpoint_files",
+    summary="The manifest: path, size and sha256 of every file",
+    response_model=StudentFiles,
+    responses=_GONE | NOT_MODIFIED,
+)
+@router.head(
+    "/{revision}/files",
+    operation_id="head_checkpoint_files",
+    summary="Headers of the manifest",
+    response_class=Response,
+    responses=_GONE | NOT_MODIFIED,
+)
+def list_checkpoint_files(
+    *, job_id: JobId, revision: RevisionName, request: Request, backend: BackendDep, owner: OwnerDep
+) -> Response:
+    """A Hugging Face folder, as a student's; the optimizer's state is not part of it."""
+    found = checkpoints.get(backend, owner, job_id, revision)
+    files = [StudentFile.model_validate(each) for each in found.row.files]
+    return represent(request, StudentFiles(data=files))
+
+
+@router.get(
+    "/{revision}/files/{path:path}",
+    operation_id="download_checkpoint_file",
+    summary="One file of a checkpoint",
+    response_class=Response,
+    responses=_FILE,
+)
+@router.head(
+    "/{revision}/files/{path:path}",
+    operation_id="head_checkpoint_file",
+    summary="Headers of one file of a checkpoint",
+    response_class=Response,
+    responses=_GONE | NOT_MODIFIED,
+)
+def download_checkpoint_file(
+    *,
+    job_id: JobId,
+    revision: RevisionName,
+    path: str,
+    request: Request,
+    backend: BackendDep,
+    owner: OwnerDep,
+) -> Response:
+    """`Range` and `If-Range` go on with a download that was cut off; `ETag` is the file's sha256."""
+    return answer_file(request, checkpoints.file(backend, owner, job_id, revision, path), backend.store)
+
+
+@router.get(
+    "/{revision}/download",
+    operation_id="download_checkpoint",
+    summary="All files of a checkpoint as one .tar",
+    response_class=Response,
+    responses=_FILE,
+)
+@router.head(
+    "/{revision}/download",
+    operation_id="head_checkpoint_download",
+    summary="Headers of a checkpoint's .tar",
+    response_class=Response,
+    responses=_GONE | NOT_MODIFIED,
+)
+def download_checkpoint(
+    *, job_id: JobId, revision: RevisionName, request: Request, backend: BackendDep, owner: OwnerDep
+) -> Response:
+    """The same bytes every time, so that `Range` works here too."""
+    return answer_file(request, checkpoints.archive(backend, owner, job_id, revision), backend.store)
