@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     api_key: SecretStr | None = None
-    """The key that clients send as `Authorization: Bearer …`. Needed on any address but loopback."""
+    """A key beside those of `muka keys`: of the owner `default`, with all scopes."""
 
     # The engine
     lease_seconds: float = Field(90, gt=0)

@@ -18,7 +18,7 @@ KeyOption = Annotated[
     typer.Option(
         "--api-key",
         envvar="MUKA_API_KEY",
-        help="The service's key, if it has one.",
+        help="Your key, where the service asks for one.",
         rich_help_panel="Service",
     ),
 ]
