@@ -55,7 +55,7 @@ class PlanModelFacts(_Row):
 
 
 class PlanStored(_Row):
-    """What is stored of a teacher's outputs, by earlier jobs of anybody, for these texts."""
+    """What is stored of a teacher's outputs, by your earlier jobs, for these texts."""
 
     shards: int = Field(description="The corpus in pieces of 1,024 texts.")
     shards_stored: int = Field(description="For which the teacher would not be asked anything.")
