@@ -1,0 +1,191 @@
+"""The lines of the quality benchmark: which teachers know what, and who learns from which texts."""
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+_BANKING77 = "banking77"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One text, its gold label, and the teacher that knows this label; -1 where none does."""
+
+    text: str
+    label: str
+    owner: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The three parts of a line's texts; no text is in two of them."""
+
+    labelled: tuple[Row, ...]
+    """For fine-tuning the teachers."""
+    corpus: tuple[Row, ...]
+    """The methods see its texts only; the references, which are not allowed to us, its labels too."""
+    test: tuple[Row, ...]
+
+
+Teams = Callable[[Path], list[list[str]]]
+"""Tells for each teacher the labels that it knows, given the folder that holds one folder a set."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+        name: Of the line.
+        teams: For each teacher the labels that it knows, by a function of the data's folder.
+        sets: Folders of its texts.
+        labelled: Most labelled texts of a class for its teacher; never more than half of the class.
+        corpus: Most texts of the corpus, drawn as often as they occur.
+        test: Most texts of the test.
+        epochs: Of teachers and students.
+        learning_rate: Of teachers and students.
+        base: Whether students start from the untouched sentence encoder instead of the first teacher's.
+        rare: How many texts of the corpus are left of the first label of the first teacher.
+        strangers: How many texts that fit no teacher are mixed into the corpus.
+    """
+
+    name: str
+    teams: Teams
+    sets: tuple[str, ...]
+    labelled: int = 50
+    corpus: int = 3000
+    test: int = 2000
+    epochs: int = 5
+    learning_rate: float = 3e-4
+    base: bool = False
+    rare: int | None = None
+    strangers: int = 0
+
+    def split(self, data: Path, seed: int) -> Split:
+        """Cut the texts; the seed says how.
+
+        Raises:
+            FileNotFoundError: The data is not there.
+        """
+        owners = {label: i for i, team in enumerate(self.teams(data)) for label in team}
+        train, test = (
+            [Row(t, y, owners[y]) for t, y in part if y in owners] for part in _pairs(data, self.sets)
+        )
+        draw = random.Random(f"{self.name.split('+')[0]}/{seed}")
+        labelled, rest = self._cut(train, draw)
+        corpus = self._thinned(draw.sample(rest, min(len(rest), self.corpus)), next(iter(owners)))
+        corpus += draw.sample(_strangers(data), self.strangers) if self.strangers else []
+        return Split(tuple(labelled), tuple(corpus), tuple(draw.sample(test, min(len(test), self.test))))
+
+    def _cut(self, train: Sequence[Row], draw: random.Random) -> tuple[list[Row], list[Row]]:
+        """Of each class the labelled texts, and the rest."""
+        by_label: defaultdict[str, list[Row]] = defaultdict(list)
+        for row in train:
+            by_label[row.label].append(row)
+        labelled, rest = [], []
+        for rows in by_label.values():
+            draw.shuffle(rows)
+            taken = min(self.labelled, len(rows) // 2)
+            labelled += rows[:taken]
+            rest += rows[taken:]
+        return labelled, rest
+
+    def _thinned(self, corpus: list[Row], label: str) -> list[Row]:
+        if self.rare is None:
+            return corpus
+        kept = [row for row in corpus if row.label == label][: self.rare]
+        return kept + [row for row in corpus if row.label != label]
+
+
+def _pairs(data: Path, names: Sequence[str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    train = [pair for name in names for pair in _read(data / name / "train.parquet")]
+    return train, [pair for name in names for pair in _read(data / name / "test.parquet")]
+
+
+def _read(path: Path) -> Iterable[tuple[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no {path}: give the folder of the data sets with --data")
+    table = pq.read_table(path, columns=["text", "label"])
+    # A text that stands there twice would be in two parts.
+    return dict(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True)).items()
+
+
+def _strangers(data: Path) -> list[Row]:
+    """CLINC150's texts that fit none of its intents; those of the test are not read."""
+    parts = ("oos_train", "oos_valid")
+    rows = [pair for part in parts for pair in _read(data / "clinc150" / f"{part}.parquet")]
+    return [Row(text, label, -1) for text, label in rows]
+
+
+def _domains(data: Path, *, folder: str, groups: Sequence[Sequence[str]]) -> list[list[str]]:
+    domain_of: Mapping[str, str] = json.loads((data / folder / "intent_to_domain.json").read_text())
+    return [sorted(label for label, domain in domain_of.items() if domain in group) for group in groups]
+
+
+def _cross(data: Path) -> list[list[str]]:
+    (banking,) = _domains(data, folder="clinc150", groups=[["banking"]])
+    return [banking, sorted({label for _, label in _read(data / _BANKING77 / "train.parquet")})]
+
+
+def _fixed(_: Path, *, teams: list[list[str]]) -> list[list[str]]:
+    return teams
+
+
+def _clinc(*domains: str) -> Teams:
+    return partial(_domains, folder="clinc150", groups=[[domain] for domain in domains])
+
+
+_THREE = ("banking", "travel", "kitchen_and_dining")
+_TEN = (*_THREE, "auto_and_commute", "credit_cards", "home", "meta", "small_talk", "utility", "work")
+_HWU = (
+    ("general", "qa"),
+    ("iot", "alarm", "cooking", "takeaway"),
+    ("play", "audio", "music", "recommendation", "social", "news"),
+    ("email", "calendar", "lists", "datetime", "transport", "weather"),
+)
+_CLINC = ("clinc150",)
+_THREE_TEACHERS = Line("clinc150, 3 teachers", _clinc(*_THREE), _CLINC)
+
+LINES: tuple[Line, ...] = (
+    Line("clinc150, 2 teachers", _clinc(*_THREE[:2]), _CLINC),
+    _THREE_TEACHERS,
+    Line("clinc150, 10 teachers", _clinc(*_TEN), _CLINC, labelled=30),
+    Line(
+        "ag_news",
+        partial(_fixed, teams=[["World", "Sports"], ["Business", "Sci/Tech"]]),
+        ("ag_news",),
+        labelled=500,
+        epochs=3,
+        learning_rate=1e-4,
+    ),
+    Line(
+        "trec6",
+        partial(_fixed, teams=[["ABBR", "DESC", "ENTY"], ["HUM", "LOC", "NUM"]]),
+        ("trec6",),
+        labelled=300,
+    ),
+    Line(
+        "hwu64",
+        partial(_domains, folder="hwu64", groups=_HWU),
+        ("hwu64",),
+    ),
+    Line(
+        "clinc150 banking + banking77",
+        _cross,
+        ("clinc150", _BANKING77),
+    ),
+)
+"""The table of the README."""
+
+HARD_LINES: tuple[Line, ...] = (
+    replace(_THREE_TEACHERS, name="clinc150, 3 teachers+rare", rare=5),
+    replace(_THREE_TEACHERS, name="clinc150, 3 teachers+strangers", strangers=200),
+    replace(_THREE_TEACHERS, name="clinc150, 3 teachers+base", base=True),
+)
+"""Cases in which a vote of neighbours could do harm."""

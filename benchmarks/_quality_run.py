@@ -1,0 +1,211 @@
+"""One line of the quality benchmark with one seed: teachers, what they say, every student, the references."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks._quality_lines import Line, Split
+from worker.muka import (
+    Ensemble,
+    Evidence,
+    LabelSpace,
+    Method,
+    Sampling,
+    Student,
+    Supervision,
+    Teacher,
+    Training,
+    create_student,
+    distil,
+    fine_tune,
+    get_method,
+)
+from worker.muka.amalgamate import score_corpus
+from worker.muka.evaluate import evaluate
+from worker.muka.forward import feature_width
+from worker.muka.scoring import TeacherOutputs
+from worker.muka.supervision import golden_supervision
+
+MC_SAMPLES = 8
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "consensus": {"name": "consensus"},
+    "muka": {"name": "muka", "mc_samples": MC_SAMPLES},
+    **{name: {"name": name} for name in ("vanilla_kd", "uhc", "dfa", "cfl")},
+}
+"""Settings of methods by the name of their column."""
+PERFECT, GOLD = "perfect choice of teacher", "gold labels"
+
+Result = dict[str, Any]
+
+
+@dataclass
+class LineRun:
+    """What is done is kept in `folder`, so that a run that was stopped goes on."""
+
+    line: Line
+    seed: int
+    data: Path
+    encoder: Path
+    folder: Path
+    device: torch.device
+    say: Callable[[str], None]
+    methods: Mapping[str, Mapping[str, Any]]
+    """As `METHODS`."""
+
+    @cached_property
+    def split(self) -> Split:
+        """The texts."""
+        return self.line.split(self.data, self.seed)
+
+    @cached_property
+    def teachers(self) -> list[Teacher]:
+        """Fine-tuned, or loaded from an earlier run."""
+        teams = self.line.teams(self.data)
+        folders = [self._fine_tuned(i, team) for i, team in enumerate(teams)]
+        return [Teacher.load(folder, device=self.device) for folder in folders]
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the teachers say about the corpus."""
+        space = LabelSpace.union([teacher.labels for teacher in self.teachers])
+        start = self._student(space.labels)
+        return Evidence(
+            space,
+            self._scored([row.text for row in self.split.corpus], "corpus"),
+            embeddings=start.embed([row.text for row in self.split.corpus]),
+            student_width=feature_width(start.model),
+            seed=self.seed,
+        )
+
+    def run(self) -> dict[str, Result]:
+        """Every column's result."""
+        found = {"teachers": self._kept("teachers", self._of_teachers)}
+        for name, make in self._supervisions().items():
+            found[name] = self._kept(name, partial(self._made, make))
+        return found
+
+    def _supervisions(self) -> dict[str, Callable[[], Supervision]]:
+        asked = {name: get_method(**settings) for name, settings in self.methods.items()}
+        made = {name: partial(self._supervised, method) for name, method in asked.items()}
+        return made | {PERFECT: self._perfect, GOLD: self._gold}
+
+    def _supervised(self, method: Method) -> Supervision:
+        return method.supervise(self.evidence)
+
+    def _kept(self, name: str, make: Callable[[], Result]) -> Result:
+        settings = json.loads(json.dumps([asdict(self._training), self.methods.get(name)]))
+        path = self.folder / f"{name.replace(' ', '-')}.json"
+        if path.exists():
+            kept: Result = json.loads(path.read_text())
+            if kept["settings"] == settings:
+                return kept
+        self.say(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        result = make() | {"settings": settings}
+        path.write_text(json.dumps(result, indent=1))
+        return result
+
+    @property
+    def _training(self) -> Training:
+        line = self.line
+        return Training(epochs=line.epochs, learning_rate=line.learning_rate, seed=self.seed)
+
+    def _fine_tuned(self, i: int, team: Sequence[str]) -> Path:
+        target = self.folder / f"teacher-{i}"
+        if not (target / "model.safetensors").exists():
+            rows = [row for row in self.split.labelled if row.owner == i]
+            self.say(f"teacher {i}: fine-tuning on {len(rows)} labelled texts")
+            fine_tune(
+                self.encoder,
+                [row.text for row in rows],
+                [row.label for row in rows],
+                training=self._training,
+                label_names=team,
+                output_dir=target,
+                device=self.device,
+            )
+        return target
+
+    def _scored(self, texts: Sequence[str], part: str) -> list[TeacherOutputs]:
+        paths = [self.folder / f"{part}-{i}.safetensors" for i in range(len(self.teachers))]
+        if not all(path.exists() for path in paths):
+            self.say(f"asking the teachers about the {part}")
+            sampling = Sampling(passes=MC_SAMPLES, seed=self.seed)
+            outputs = score_corpus(
+                self.teachers, texts, sampling=sampling, training=self._training, features=part == "corpus"
+            )
+            for path, of_teacher in zip(paths, outputs, strict=True):
+                of_teacher.save(path)
+        return [TeacherOutputs.load(path) for path in paths]
+
+    def _student(self, labels: Sequence[str]) -> Student:
+        start = self.encoder if self.line.base else self.folder / "teacher-0"
+        return create_student(start, labels, seed=self.seed).to(self.device)
+
+    def _made(self, make: Callable[[], Supervision]) -> Result:
+        return self._of_student(make())
+
+    def _of_student(self, supervision: Supervision) -> Result:
+        student = self._student(self.evidence.label_space.labels)
+        texts = [row.text for row in self.split.corpus]
+        done = distil(student, texts, supervision, self._training)
+        found = self._measured(student.predict([row.text for row in self.split.test]))
+        right = {} if supervision.choice is None else {"right_teacher": self._right(supervision.choice.w)}
+        return found | right | {"seconds": done.seconds, "steps": done.steps}
+
+    def _of_teachers(self) -> Result:
+        """Each alone, and all of them together at test time, in two ways."""
+        space = self.evidence.label_space
+        outputs = self._scored([row.text for row in self.split.test], "test")
+        alone = [
+            self._measured(space.scatter(i, torch.softmax(o.logits, dim=-1))) for i, o in enumerate(outputs)
+        ]
+        logits = torch.cat([o.logits for o in outputs], dim=-1)
+        mine = Ensemble(mc_samples=MC_SAMPLES).supervise(Evidence(space, outputs)).columns["q"]
+        return {
+            "alone": [found["accuracy"] for found in alone],
+            "largest logit": self._measured(logits)["accuracy"],
+            "ensemble": self._measured(mine)["accuracy"],
+        }
+
+    def _measured(self, scores: Tensor) -> Result:
+        labels = self.evidence.label_space.labels
+        found = evaluate(scores, [row.label for row in self.split.test], labels)
+        recalls = [each.recall for each in found.per_label if each.support]
+        return {
+            "accuracy": found.accuracy,
+            "macro_f1": found.macro_f1,
+            "recall": {each.label: each.recall for each in found.per_label if each.support},
+            "vanished": sum(recall == 0.0 for recall in recalls),
+        }
+
+    def _right(self, w: Tensor) -> float:
+        """Share of texts whose teacher has the largest weight, among those that have a teacher."""
+        owner = self._owners
+        return float((w.argmax(-1) == owner)[owner >= 0].float().mean())
+
+    @property
+    def _owners(self) -> Tensor:
+        return torch.tensor([row.owner for row in self.split.corpus])
+
+    def _perfect(self) -> Supervision:
+        """MUKA's supervision with all weight on the teacher that knows the text's class."""
+        count, owner = len(self.evidence.outputs), self._owners
+        w = torch.nn.functional.one_hot(owner.clamp_min(0), count).float()
+        w[owner < 0] = 1 / count
+        p = [torch.softmax(o.logits, dim=-1) for o in self.evidence.outputs]
+        q = golden_supervision(p, w, self.evidence.label_space)
+        return Supervision({"q": q, "m": (owner >= 0).float()})
+
+    def _gold(self) -> Supervision:
+        labels = self.evidence.label_space.label2id
+        known = torch.tensor([row.owner >= 0 for row in self.split.corpus])
+        index = torch.tensor([labels.get(row.label, 0) for row in self.split.corpus])
+        q = torch.nn.functional.one_hot(index, len(labels)).float()
+        return Supervision({"q": q, "m": known.float()})

@@ -1,0 +1,93 @@
+"""Every method on real data, three seeds: the table of the README (`make bench-quality`).
+
+A run that was stopped goes on: models and results are kept in `benchmarks/out/quality/`. Several lines and
+seeds run at a time (`--jobs`), on the cores or a GPU.
+"""
+
+import json
+import multiprocessing
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks._quality_lines import HARD_LINES, LINES, Line
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = ROOT / "benchmarks" / "out"
+DATA = ROOT.parent / "shared" / "data"
+
+Results = dict[str, dict[str, Any]]
+"""By column, as `LineRun.run` answers."""
+
+
+def quality(
+    data: Annotated[Path, typer.Option(help="Folder that holds clinc150/, ag_news/, ...")] = DATA,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+    line: Annotated[list[str] | None, typer.Option(help="Only lines whose name begins so.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+) -> None:
+    """Teachers, ensembles, the students of every method, and two students that are not allowed to us."""
+    os.environ |= {
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    lines = [each for each in LINES + HARD_LINES if _wanted(each, line)]
+    found: dict[str, list[Results]] = {each.name: [] for each in lines}
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        asked = {
+            pool.submit(_run, each.name, seed, data): each for each in lines for seed in range(1, seeds + 1)
+        }
+        for done in as_completed(asked):
+            found[asked[done].name].append(done.result())
+    OUT.joinpath("quality.json").write_text(json.dumps({"cores": os.cpu_count(), "lines": found}, indent=1))
+    _print(Console(highlight=False), found)
+
+
+def _wanted(line: Line, names: Sequence[str] | None) -> bool:
+    if names is None:
+        return line in LINES
+    return any(line.name.startswith(name) for name in names)
+
+
+def _run(name: str, seed: int, data: Path) -> Results:
+    """One line and seed, in a process of its own."""
+    from benchmarks._quality_run import METHODS, LineRun  # noqa: PLC0415  (torch takes seconds to load)
+    from demo.encoder import minilm  # noqa: PLC0415
+    from worker.muka.fine_tune import default_device  # noqa: PLC0415
+
+    line = next(each for each in LINES + HARD_LINES if each.name == name)
+    folder = OUT / "quality" / name.replace(" ", "-").replace(",", "") / f"seed-{seed}"
+    say = lambda text: print(f"{name}, seed {seed}: {text}", flush=True)  # noqa: E731
+    return LineRun(line, seed, data, minilm(), folder, default_device(), say, METHODS).run()
+
+
+def _print(console: Console, found: Mapping[str, Sequence[Results]]) -> None:
+    """Mean accuracy and spread over the seeds: one column a way, one row a line."""
+    ways = list(next(iter(found.values()))[0])[1:]
+    table = Table(title="Accuracy on the test, %: mean (standard deviation over seeds)", title_justify="left")
+    for heading in ("", "best teacher", "largest logit", "ensemble", *ways):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, results in found.items():
+        teachers = [each["teachers"] for each in results]
+        together = [[each[way] for each in teachers] for way in ("largest logit", "ensemble")]
+        columns = [[max(each["alone"]) for each in teachers], *together]
+        columns += [[each[way]["accuracy"] for each in results] for way in ways]
+        table.add_row(name, *map(_mean_and_spread, columns))
+    console.print(table)
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{100 * statistics.fmean(values):.1f} ({100 * spread:.1f})"
+
+
+if __name__ == "__main__":
+    typer.run(quality)

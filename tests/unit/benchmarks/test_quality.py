@@ -1,0 +1,66 @@
+"""The lines of the quality benchmark: what teachers, corpus and test are made of."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks._quality_lines import HARD_LINES, LINES, Line
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A CLINC150 in small: the three domains, four intents each, forty texts an intent."""
+    domains = {"banking": "bank", "travel": "trip", "kitchen_and_dining": "cook"}
+    intents = {f"{short}-{i}": domain for domain, short in domains.items() for i in range(4)}
+    folder = tmp_path / "clinc150"
+    folder.mkdir()
+    (folder / "intent_to_domain.json").write_text(json.dumps(intents))
+    _write(folder / "train.parquet", [(f"{intent} {n}", intent) for intent in intents for n in range(40)])
+    _write(
+        folder / "test.parquet", [(f"test of {intent} {n}", intent) for intent in intents for n in range(5)]
+    )
+    for part in ("oos_train", "oos_valid"):
+        _write(folder / f"{part}.parquet", [(f"{part} {n}", "oos") for n in range(100)])
+    return tmp_path
+
+
+def _write(path: Path, rows: list[tuple[str, str]]) -> None:
+    pq.write_table(pa.table({"text": [t for t, _ in rows], "label": [y for _, y in rows]}), path)
+
+
+def _line(ending: str) -> Line:
+    return next(line for line in LINES + HARD_LINES if line.name == f"clinc150, 3 teachers{ending}")
+
+
+def test_no_text_is_in_two_parts_and_every_label_belongs_to_the_teacher_that_knows_it(data):
+    line = _line("")
+    split, teams = line.split(data, seed=1), line.teams(data)
+    parts = [{row.text for row in part} for part in (split.labelled, split.corpus, split.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 12 * 45
+    assert all(row.label in teams[row.owner] for row in (*split.labelled, *split.corpus, *split.test))
+
+
+def test_another_seed_cuts_the_texts_in_another_way(data):
+    one, same, other = (_line("").split(data, seed) for seed in (1, 1, 2))
+    assert one == same
+    assert {row.text for row in one.labelled} != {row.text for row in other.labelled}
+
+
+def test_a_rare_class_is_thinned_in_the_corpus_alone(data):
+    split = _line("+rare").split(data, seed=1)
+    count = lambda part: sum(row.label == "bank-0" for row in part)  # noqa: E731
+    assert (count(split.labelled), count(split.corpus), count(split.test)) == (20, 5, 5)
+
+
+def test_strangers_belong_to_no_teacher_and_stay_out_of_the_test(data):
+    split = _line("+strangers").split(data, seed=1)
+    assert sum(row.owner == -1 for row in split.corpus) == 200
+    assert all(row.owner >= 0 for row in (*split.labelled, *split.test))
+
+
+def test_data_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        _line("").split(tmp_path, seed=1)
