@@ -108,7 +108,7 @@ from app.services import content, corpora
 from app.services.backend import Backend
 from app.settings import get_settings
 backend = Backend.from_settings(get_settings())
-def die(*_): os.kill(os.getpid(), signal.SIGKILL)
+def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
 """
     command = [sys.executable, "-c", prelude + code]
     died = subprocess.run(command, cwd=ROOT, env=_environment(backend.settings), check=False, timeout=60)

@@ -96,7 +96,7 @@ def test_after_a_day_the_key_is_as_good_as_new(api: TestClient, backend: Backend
 def test_a_key_that_is_none_is_refused_and_nothing_stored(
     api: TestClient, backend: Backend, key: str
 ) -> None:
-    headers = {"Idempotency-Key": key.encode("latin-1")}
+    headers: Any = {"Idempotency-Key": key.encode("latin-1")}
     answer = api.post("/corpora?filename=inbox.txt", content=TEXTS, headers=headers)
     assert answer.status_code == 422
     with backend.database.read() as session:
@@ -144,5 +144,6 @@ def test_every_post_that_creates_takes_a_key(api: TestClient) -> None:
 
 REPEATABLE = {
     "/amalgamations/{job_id}/cancel cancel_amalgamation",  # cancelled twice is cancelled
+    "/amalgamations/{job_id}/resume resume_amalgamation",  # one that is queued again is not resumed again
     "/webhooks/{webhook_id}/test test_webhook",  # one more test message
 }

@@ -15,8 +15,10 @@ from fastapi.testclient import TestClient
 from app.api.dependencies import caller, owner
 from app.api.scopes import needed_scope
 from app.domain.access import SAFE_METHODS, Scope
+from app.domain.identifiers import student_of
 from app.domain.status import Status
 from app.main import create_app
+from app.persistence.tables import Checkpoint, Student
 from app.services import keys
 from app.services.backend import Backend
 from app.settings import Settings
@@ -59,7 +61,7 @@ def guarded_routes(app: FastAPI) -> list[Guarded]:
         for room in rooms
         for route in room.routes
         if isinstance(route, APIRoute) and route.path not in OPEN_TO_ALL
-        for method in sorted(route.methods)
+        for method in sorted(route.methods or ())
     ]
     assert {each.route.path_format for each in found} >= app.openapi()["paths"].keys() - OPEN_TO_ALL
     return found
@@ -104,8 +106,9 @@ class World:
 
     def _example(self, each: Guarded) -> Any:
         operation = self.document["paths"].get(each.route.path_format, {}).get(each.method.lower(), {})
-        content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-        if not content:
+        body = operation.get("requestBody", {})
+        content = body.get("content", {}).get("application/json", {})
+        if not content or not body.get("required"):
             return None
         named = content["schema"].get("$ref", "").rpartition("/")[2]
         shown = [example["value"] for example in content.get("examples", {}).values()]
@@ -131,7 +134,8 @@ def world(settings: Settings, backend: Backend, advance: Callable[..., None]) ->
         other = add_model(backend, ("late", "lost"), owner="acme")
         job = made.made("/amalgamations", json={"teachers": [model, other], "corpus": corpus})["id"]
         webhook = made.made("/webhooks", json={"url": "https://93.184.216.34/hook"})["id"]
-        student = add_student(backend, owner="acme")
+        student = student_of(job)
+        _publish(backend, job)
         advance(job, Status.SUCCEEDED, report={"of": "acme"}, student_id=student)
         made.objects = {
             "corpus_id": corpus,
@@ -143,10 +147,23 @@ def world(settings: Settings, backend: Backend, advance: Callable[..., None]) ->
             "namespace": "students",
             "name": student,
             "revision": "main",
+            "checkpoint": "step-3",
             "folder": "",
             "rest": f"api/datasets/students/{student}",
         }
         yield made
+
+
+def _publish(backend: Backend, job_id: str) -> None:
+    """What the job's worker would: a checkpoint, and a student."""
+    made = add_student(backend, owner="acme")
+    with backend.database.write() as session:
+        student = session.get_one(Student, made)
+        student.id, student.amalgamation_id = student_of(job_id), job_id
+        model = ("storage_prefix", "size_bytes", "files", "digest", "architecture", "labels", "parameters")
+        of_model = {field: getattr(student, field) for field in model}
+        training = {"step": 3, "total_steps": 9, "epoch": 0.3, "loss": 0.5, "attempt": 1}
+        session.add(Checkpoint(amalgamation_id=job_id, **training, **of_model))
 
 
 def test_without_a_key_every_route_is_closed(world: World) -> None:
@@ -171,11 +188,10 @@ def test_with_a_strangers_key_every_object_of_acme_is_not_there(world: World) ->
     routes = [each for each in guarded_routes(world.app) if each.names_an_object]
     assert len(routes) > 25
     for each in routes:
-        for accepted in ("application/json", "text/event-stream"):
+        for revision, accepted in (("step-3", "text/event-stream"), ("main", "application/json")):
+            world.objects["revision"] = revision
             answer = world.call(world.stranger, each, Accept=accepted)
-            assert answer.status_code == 404, (
-                f"{each.name} answers a stranger {answer.status_code}: {answer.text}"
-            )
+            assert answer.status_code == 404, f"{each.name} answers a stranger: {answer.text}"
     # And acme's own key opens each of them: it was the owner that kept the stranger out.
     for each in sorted(routes, key=lambda each: each.method == "DELETE"):
         if each.route.path not in EMPTY_BY_NATURE:
@@ -268,7 +284,7 @@ class TestAcrossObjects:
 
         return {
             "model_id": [teacher, start],
-            "student_id": [teacher, start],
+            "student_id": [teacher, start, lambda name: teacher(f"{name}@step-3")],
             "corpus_id": [lambda name: {"corpus": name}, lambda name: {"evaluation": {"corpus": name}}],
         }
 
