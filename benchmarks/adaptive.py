@@ -79,11 +79,11 @@ def _rows(teachers: Sequence[Teacher], texts: Sequence[str]) -> Iterator[dict[st
     space = LabelSpace.union([teacher.labels for teacher in teachers])
     by_seed = {seed: [_record(teacher, texts, seed) for teacher in teachers] for seed in SEEDS}
     for k in MOST:
-        fixed = {seed: _choices(space, records, k, bound=None)[0] for seed, records in by_seed.items()}
+        fixed = {seed: choices(space, records, k, bound=None)[0] for seed, records in by_seed.items()}
         chance = _share(fixed[SEEDS[0]], fixed[SEEDS[1]])
         for seed, records in by_seed.items():
             for bound in BOUNDS:
-                chosen, passes = _choices(space, records, k, bound)
+                chosen, passes = choices(space, records, k, bound)
                 yield {
                     "k": k,
                     "seed": seed,
@@ -100,14 +100,17 @@ def _record(teacher: Teacher, texts: Sequence[str], seed: int) -> Recorded:
     return Recorded(sampler.deterministic(), passes)
 
 
-def _choices(
+def choices(
     space: LabelSpace, records: Sequence[Recorded], k: int, bound: float | None
 ) -> tuple[Tensor, float]:
     """The most certain teacher of each text [n], and the mean of passes taken; None: all K."""
     samples = [Samples(record, record.answer, sampled=True) for record in records]
-    # No margin exceeds 1, but one without any doubt: this bound takes all passes.
-    sampling = Sampling(passes=k, adaptive_bound=1.0 if bound is None else bound)
-    sample_until_decided(samples, space, len(records[0].answer.logits), sampling)
+    n, sampling = len(records[0].answer.logits), Sampling(passes=k, adaptive_bound=bound)
+    if bound is None:
+        for sample in samples:
+            sample.take(0, k, np.arange(n))
+    else:
+        sample_until_decided(samples, space, n, sampling)
     outputs = [sample.outputs() for sample in samples]
     chosen = teacher_scores(Evidence(space, outputs), sampling.score).argmax(-1)
     return chosen, outputs[0].passes.float().mean().item()

@@ -19,8 +19,8 @@ class Sampling:
     Attributes:
         passes: K, dropout passes per text; 0 leaves the deterministic pass alone.
         seed: Of the dropout masks.
-        adaptive_bound: Sampling of a text stops once its margin exceeds this plus two standard errors, and
-            K is the most passes; None takes exactly K.
+        adaptive_bound: Sampling of a text stops once its margin exceeds this plus two standard errors (both
+            shrink as K comes nearer), and K is the most passes; None takes exactly K.
         score: By which the margin is measured; of no use without a bound.
     """
 

@@ -26,6 +26,8 @@ from worker.muka.uncertainty import enable_dropout, entropy
 SHARD_SIZE = 1024
 """Texts in a shard of the corpus; fixed, because the dropout seeds count shards."""
 
+_LARGEST_STACK = 4
+
 
 @dataclass(frozen=True)
 class TeacherOutputs:
@@ -223,12 +225,13 @@ def _average(sampler: ShardSampler, logits: Tensor, samples: int) -> tuple[Tenso
 
 
 def stacks(passes: int) -> Iterator[tuple[int, int]]:
-    """How K passes are stacked, as (first, count): 2, 2, 4, 8, ... so that each stack doubles their number.
+    """How K passes are stacked, as (first, count): 2, 2, 4, 4, ...
 
-    Fixed and adaptive K share the stacks, and so the masks; adaptive K decides between them.
+    Fixed and adaptive K share the stacks, and so the masks; adaptive K decides between them. Looking more
+    often would hardly save passes, and costs batches that are too small.
     """
     first = 0
     while first < passes:
-        count = min(max(first, 2), passes - first)
+        count = min(max(first, 2), _LARGEST_STACK, passes - first)
         yield first, count
         first += count

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from tests.tiny_models import TEXTS, make_teacher
 from worker.muka import LabelSpace, Muka, Sampling, Training, amalgamate, score_shard, score_shard_adaptively
+from worker.muka.adaptive import Samples, sample_until_decided, student_t
 from worker.muka.forward import Answer
 from worker.muka.methods import Evidence
 from worker.muka.methods.choosing import teacher_scores
@@ -97,3 +99,30 @@ def test_an_amalgamation_reports_how_many_passes_were_spent(bank, travel):
     method = Muka(mc_samples=MOST, adaptive=True, adaptive_bound=0.05)
     student = amalgamate([bank, travel], TEXTS, method=method, training=training, progress=False)
     assert 2 <= student.report["passes_per_text"][0] < MOST
+
+
+@pytest.mark.parametrize(("degrees", "tabulated"), [(2, 4.303), (6, 2.447), (14, 2.145), (30, 2.042)])
+def test_the_quantiles_of_students_t_are_those_of_the_tables(degrees, tabulated):
+    assert student_t(degrees) == pytest.approx(tabulated, rel=0.05 if degrees == 2 else 1e-3)
+
+
+class Scripted:
+    """Passes of three texts, over two classes: the first certain, the second not, the third between."""
+
+    def __init__(self, probabilities: list[list[float]]) -> None:
+        p = torch.tensor(probabilities)
+        self.passes = torch.stack([p, 1 - p], -1)
+
+    def dropout_passes(self, first: int, count: int, rows: np.ndarray) -> torch.Tensor:
+        return self.passes[torch.from_numpy(rows), first : first + count]
+
+
+def test_a_text_stops_at_a_margin_that_its_spread_and_the_passes_left_cannot_explain():
+    sure = Scripted([[0.99] * 8, [0.9, 0.6] * 4, [0.69, 0.72] * 4])
+    unsure = Scripted([[0.5] * 8, [0.6, 0.9] * 4, [0.64, 0.67] * 4])
+    zero = Answer(torch.zeros(3, 2))
+    samples = [Samples(sampler, zero, sampled=True) for sampler in (sure, unsure)]
+    space = LabelSpace.union([["a", "b"], ["c", "d"]])
+    sample_until_decided(samples, space, 3, Sampling(passes=8, adaptive_bound=0.02))
+    assert samples[0].outputs().passes.tolist() == [2, 8, 4]
+    torch.testing.assert_close(samples[0].outputs().mc_probabilities[1], torch.tensor([0.75, 0.25]))

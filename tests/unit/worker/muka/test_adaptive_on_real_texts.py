@@ -1,0 +1,47 @@
+"""Adaptive K on CLINC150, with teachers that were really fine-tuned: two layers of MiniLM, five intents."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks._clinc_data import Row, load
+from benchmarks.adaptive import Recorded, choices
+from demo.encoder import minilm
+from worker.muka import LabelSpace, Muka, Teacher, Training, fine_tune
+from worker.muka.scoring import ShardSampler
+
+DATA = Path(__file__).resolve().parents[5] / "shared" / "data" / "clinc150"
+TRAINING = Training(epochs=3, batch_size=16, learning_rate=5e-4)
+K = 16
+
+
+def five_intents(rows: Sequence[Row], domain: str) -> list[Row]:
+    own = [row for row in rows if row.domain == domain]
+    intents = sorted({row.label for row in own})[:5]
+    return [row for row in own if row.label in intents]
+
+
+def teacher_of(rows: Sequence[Row], folder: Path) -> Teacher:
+    texts, labels = [row.text for row in rows], [row.label for row in rows]
+    fine_tune(minilm(), texts, labels, training=TRAINING, layers=2, output_dir=folder)
+    return Teacher.load(folder)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real texts of ../shared/data/clinc150 are not there")
+def test_at_least_995_of_1000_texts_keep_the_teacher_that_all_k_passes_choose(tmp_path):
+    split, domains = load(DATA, seed=1), ("banking", "travel")
+    texts = [row.text for domain in domains for row in five_intents(split.corpus, domain)]
+    teachers = [teacher_of(five_intents(split.teachers, domain), tmp_path / domain) for domain in domains]
+    recorded = []
+    for teacher in teachers:
+        sampler = ShardSampler(teacher, texts, seed=1, shard=0, max_length=128)
+        passes = sampler.dropout_passes(0, K, np.arange(len(texts)))
+        recorded.append(Recorded(sampler.deterministic(), passes))
+    space = LabelSpace.union([teacher.labels for teacher in teachers])
+    with_all_passes, _ = choices(space, recorded, K, bound=None)
+    chosen, spent = choices(space, recorded, K, Muka().adaptive_bound)
+    assert len(texts) == 500
+    assert (chosen == with_all_passes).float().mean() >= 0.995
+    assert spent < K / 2
