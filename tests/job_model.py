@@ -23,6 +23,7 @@ class Do(StrEnum):
     CLAIM = "a worker takes it"
     BEAT = "an attempt renews its lease"
     TELL = "an attempt appends an event"
+    SAVE = "an attempt publishes a checkpoint"
     PUBLISH = "an attempt publishes its student"
     FAIL = "an attempt tells its failure"
     STOP_CANCELLED = "an attempt ends at the user's wish"
@@ -32,6 +33,8 @@ class Do(StrEnum):
     LOSE_BY_NAME = "a parent lost sight of what its name holds"
     END_LEASES = "a supervisor saw a worker die"
     CANCEL = "the user cancels"
+    CANCEL_KEEPING = "the user cancels and wants what is trained so far"
+    RESUME = "the user resumes"
     DELETE = "the user deletes"
     REAP = "a caretaker reaps"
     DISPATCH = "a caretaker dispatches"
@@ -58,6 +61,11 @@ class Job:
     lease_left: int = 0
     sent_ago: int | None = None
     events: int = 1
+    is_saved: bool = False
+    """There is a checkpoint."""
+    keeps: bool = False
+    """A cancel makes it the student."""
+    has_student: bool = False
 
     @property
     def is_live(self) -> bool:
@@ -79,13 +87,19 @@ class Job:
         if self.status is None:
             return (None,)
         waits = self.status == Status.QUEUED and (self.sent_ago is None or self.sent_ago > SEND_AGAIN_SECONDS)
-        return self.status, self.attempt, self.losses, self.owner, self.lease_is_over, waits, self.events
+        held = self.owner, self.lease_is_over, waits
+        return self.status, self.attempt, self.losses, *held, self.events, self.has_student
 
 
 LIKELY: dict[Status | None, tuple[Do, ...]] = {
     Status.QUEUED: (Do.CLAIM, Do.CLAIM, Do.CLAIM, Do.CANCEL, Do.DISPATCH),
     Status.RUNNING: (*(do for do in Do if do not in {Do.CLAIM, Do.DELETE, Do.DISPATCH}), Do.CANCEL, Do.REAP),
-    Status.CANCELLING: (Do.GIVE_BACK, Do.LOSE, Do.REAP, Do.STOP_CANCELLED, Do.PUBLISH, Do.BEAT, Do.CANCEL),
+    Status.CANCELLING: (
+        *(Do.GIVE_BACK, Do.LOSE, Do.REAP, Do.STOP_CANCELLED, Do.PUBLISH, Do.BEAT, Do.SAVE),
+        *(Do.CANCEL, Do.CANCEL_KEEPING),
+    ),
+    Status.FAILED: (Do.RESUME, Do.RESUME, Do.CANCEL_KEEPING, Do.DELETE),
+    Status.CANCELLED: (Do.RESUME, Do.RESUME, Do.CANCEL_KEEPING, Do.DELETE),
 }
 """What brings a job on, or may get in the way of it; the rest must change nothing."""
 
@@ -113,8 +127,10 @@ def perform(jobs: Jobs, action: Action) -> tuple[Jobs, Answer]:
 
 def _to(job: Job, status: Status) -> Job:
     """Another status, told by one event; who ends or waits is held by nobody."""
-    free = status not in LEASED
-    return replace(job, status=status, events=job.events + 1, owner=None if free else job.owner)
+    owner = job.owner if status in LEASED else None
+    keeps = status == Status.CANCELLED and job.keeps and job.is_saved
+    has_student = keeps or status == Status.SUCCEEDED
+    return replace(job, status=status, events=job.events + 1, owner=owner, has_student=has_student)
 
 
 def _queued_again(job: Job) -> Job:
@@ -144,6 +160,10 @@ def _beat(job: Job) -> Job:
 
 def _tell(job: Job) -> Job:
     return replace(job, events=job.events + 1, lease_left=LEASE_SECONDS)
+
+
+def _save(job: Job) -> Job:
+    return replace(job, events=job.events + 1, is_saved=True)
 
 
 def _give_back(job: Job) -> Job:
@@ -182,6 +202,20 @@ def _cancel(job: Job, _: Action) -> tuple[Job, Answer]:
     return job, job.status
 
 
+def _cancel_keeping(job: Job, action: Action) -> tuple[Job, Answer]:
+    if job.status == Status.CANCELLED and not job.has_student:
+        return job, "refused"
+    return _cancel(replace(job, keeps=True) if job.is_live else job, action)
+
+
+def _resume(job: Job, _: Action) -> tuple[Job, Answer]:
+    if job.status is None:
+        return job, "missing"
+    if job.status not in {Status.FAILED, Status.CANCELLED} or job.has_student:
+        return job, "refused"
+    return replace(_to(job, Status.QUEUED), losses=0, sent_ago=0, keeps=False), Status.QUEUED
+
+
 def _delete(job: Job, _: Action) -> tuple[Job, Answer]:
     if job.status is None:
         return job, "missing"
@@ -194,6 +228,7 @@ ONE_JOB: dict[Do, Callable[[Job, Action], tuple[Job, Answer]]] = {
     Do.CLAIM: _claim,
     Do.BEAT: _by_holder(_beat),
     Do.TELL: _by_holder(_tell),
+    Do.SAVE: _by_holder(_save),
     Do.PUBLISH: _by_holder(lambda job: _to(job, Status.SUCCEEDED)),
     Do.FAIL: _by_holder(lambda job: _to(job, Status.FAILED)),
     Do.STOP_CANCELLED: _by_holder(lambda job: _to(job, Status.CANCELLED)),
@@ -202,6 +237,8 @@ ONE_JOB: dict[Do, Callable[[Job, Action], tuple[Job, Answer]]] = {
     Do.LOSE: _lose,
     Do.LOSE_BY_NAME: _lose_by_name,
     Do.CANCEL: _cancel,
+    Do.CANCEL_KEEPING: _cancel_keeping,
+    Do.RESUME: _resume,
     Do.DELETE: _delete,
 }
 

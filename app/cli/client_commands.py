@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from app.cli.checkpoint_commands import JobArgument, checkpoints, resume
 from app.cli.client_session import URL, JsonOption, KeyOption, UrlOption, notes, results, session
 from app.cli.live_progress import doing, fetch_student, job_bar
 from app.cli.predict_command import predict
@@ -19,8 +20,6 @@ from app.cli.report_command import report, texts
 from app.cli.submit_command import submit
 from app.client import ConnectionFailedError, Event, Job
 from app.domain.identifiers import Prefix, has_prefix
-
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Id of the job, amg-….", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +32,8 @@ def register(app: typer.Typer) -> None:
     app.command()(texts)
     app.command("list")(list_jobs)
     app.command()(cancel)
+    app.command()(resume)
+    app.command()(checkpoints)
 
 
 def watch(
@@ -52,7 +53,10 @@ def watch(
 
 def download(
     what: Annotated[
-        str, typer.Argument(metavar="STUDENT_OR_JOB", help="stu-… or amg-… id.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="STUDENT_OR_JOB", help="stu-…, stu-…@step-200 or amg-… id.", show_default=False
+        ),
     ],
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="By default a new folder with the student's id.")
@@ -88,10 +92,17 @@ def list_jobs(
             notes().print("No jobs yet. `muka submit --help` shows how to make one.")
 
 
-def cancel(job_id: JobArgument, url: UrlOption = URL, api_key: KeyOption = None) -> None:
+def cancel(
+    job_id: JobArgument,
+    keep_best: Annotated[
+        bool, typer.Option("--keep-best", help="What is trained so far becomes the job's student.")
+    ] = False,
+    url: UrlOption = URL,
+    api_key: KeyOption = None,
+) -> None:
     """End a job: a queued one at once, a running one as soon as its worker lets go."""
     with session(url, api_key) as client:
-        job = client.amalgamations.cancel(job_id)
+        job = client.amalgamations.cancel(job_id, keep_best=keep_best)
         results().print(f"{job.id} is {job.status}")
 
 

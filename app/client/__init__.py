@@ -37,6 +37,7 @@ from app.client.job import Job
 from app.client.muka_client import DEFAULT_URL, MukaClient
 from app.client.objects import (
     Amalgamation,
+    Checkpoint,
     Corpus,
     Event,
     Failure,
@@ -57,6 +58,7 @@ __all__ = [
     "DEFAULT_URL",
     "Amalgamation",
     "ApiError",
+    "Checkpoint",
     "ChecksumError",
     "ConflictError",
     "ConnectionFailedError",

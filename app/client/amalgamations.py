@@ -6,10 +6,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from app.client.checkpoints import cancel, checkpoints_of, resume
 from app.client.event_stream import EventStream
 from app.client.findings import Metrics, TextRow, texts_of
-from app.client.job import Job, cancel, events_of
-from app.client.objects import Amalgamation, Corpus, Event, Model, Plan, Student
+from app.client.job import Job, events_of
+from app.client.objects import Amalgamation, Checkpoint, Corpus, Event, Model, Plan, Student
 from app.client.pages import every
 from app.client.transport import Transport
 
@@ -111,9 +112,20 @@ class Amalgamations:
         found = every(self._transport, Amalgamation, "/amalgamations", parameters, page_size)
         return (Job(self._transport, amalgamation) for amalgamation in found)
 
-    def cancel(self, job_id: str) -> Job:
-        """End a job: at once when it is queued, as soon as its worker has let go when it runs."""
-        return Job(self._transport, cancel(self._transport, job_id))
+    def cancel(self, job_id: str, *, keep_best: bool = False) -> Job:
+        """End a job: at once when it is queued, as soon as its worker has let go when it runs.
+
+        `keep_best`: what is trained by then becomes its student.
+        """
+        return Job(self._transport, cancel(self._transport, job_id, keep_best=keep_best))
+
+    def resume(self, job_id: str) -> Job:
+        """Let a job that failed or was cancelled go on from its newest checkpoint."""
+        return Job(self._transport, resume(self._transport, job_id))
+
+    def checkpoints(self, job_id: str) -> tuple[Checkpoint, ...]:
+        """What a job's training has saved, the newest first."""
+        return checkpoints_of(self._transport, job_id)
 
     def events(self, job_id: str, after: int = 0) -> Iterator[Event]:
         """What has happened to a job since event `after`, oldest first."""

@@ -167,11 +167,13 @@ class JobFailedError(MukaClientError):
 
 
 class JobCancelledError(MukaClientError):
-    """The job was cancelled, so there is no student."""
+    """The job was cancelled. It has a student only if that was asked for: `cancel(keep_best=True)`."""
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        super().__init__(f"{job_id} was cancelled, so it has no student; submit it again to get one")
+        super().__init__(
+            f"{job_id} was cancelled; resume it (`muka resume {job_id}`, `job.resume()`) and it goes on"
+        )
 
 
 class DownloadError(MukaClientError):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from app.client.checkpoints import cancel, checkpoints_of, resume
 from app.client.errors import (
     ConnectionFailedError,
     JobCancelledError,
@@ -12,7 +13,7 @@ from app.client.errors import (
     WaitTimeoutError,
 )
 from app.client.event_stream import EventStream
-from app.client.objects import Amalgamation, Event, Failure, Progress, Student
+from app.client.objects import Amalgamation, Checkpoint, Event, Failure, Progress, Student
 from app.client.pages import every
 from app.client.transport import Transport, seconds_to_wait
 
@@ -126,20 +127,36 @@ class Job:
         """
         return iter(EventStream(self._transport, self.id, after, on_idle))
 
-    def cancel(self) -> "Job":
-        """Ask the service to end it; it is `cancelling` until its worker has let go."""
-        self._take(cancel(self._transport, self.id))
+    def cancel(self, *, keep_best: bool = False) -> "Job":
+        """Ask the service to end it; it is `cancelling` until its worker has let go.
+
+        `keep_best`: what is trained by then becomes its student.
+        """
+        self._take(cancel(self._transport, self.id, keep_best=keep_best))
         return self
 
+    def resume(self) -> "Job":
+        """Let it go on from its newest checkpoint, when it has failed or was cancelled.
+
+        Raises:
+            ConflictError: it is in another status, has kept a student, or what it needs was deleted.
+        """
+        self._take(resume(self._transport, self.id))
+        return self
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """What its training has saved, the newest first; `students.download` takes their ids, too."""
+        return checkpoints_of(self._transport, self.id)
+
     def student(self) -> Student:
-        """The student of a job that has succeeded.
+        """The student of a job that has succeeded, or kept one when it was cancelled.
 
         Raises:
             JobFailedError, JobCancelledError: there is none.
             MukaClientError: there is none yet.
         """
-        self._raise_unless_succeeded()
         if self.amalgamation.student_id is None:
+            self._raise_unless_succeeded()
             raise MukaClientError(
                 f"{self.id} is {self.status}: call wait() first, the student comes at the end"
             )
@@ -195,11 +212,6 @@ class Job:
 
     def _take(self, amalgamation: Amalgamation) -> None:
         self.amalgamation, self._etag = amalgamation, None
-
-
-def cancel(transport: Transport, job_id: str) -> Amalgamation:
-    """`POST /amalgamations/{id}/cancel`; sending it twice is as good as once."""
-    return transport.fetch(Amalgamation, "POST", f"/amalgamations/{job_id}/cancel")
 
 
 def events_of(transport: Transport, job_id: str, after: int) -> Iterator[Event]:

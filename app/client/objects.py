@@ -169,6 +169,23 @@ class Event(ApiObject):
     created_at: datetime | None = None
 
 
+class Checkpoint(ApiObject):
+    """A state of a job's training, complete as a model."""
+
+    id: str
+    """`stu-…@step-200`: to download it, or to name it as a teacher."""
+    amalgamation_id: str | None = None
+    revision: str = ""
+    step: int = 0
+    total_steps: int = 0
+    epoch: float = 0.0
+    loss: float = 0.0
+    """Mean training loss of the present epoch so far."""
+    size_bytes: int = 0
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
 class Amalgamation(ApiObject):
     """A job as the service shows it. Statuses and stages may be ones that this client does not know."""
 
@@ -191,5 +208,5 @@ class Amalgamation(ApiObject):
 
     @property
     def has_ended(self) -> bool:
-        """True when the status never changes again."""
+        """True when the status changes no more, unless the job is resumed."""
         return self.status in TERMINAL

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from app.client.checkpoints import files_url
 from app.client.download import Download, OnProgress
 from app.client.objects import Predictions, Student, StudentFile
 from app.client.pages import Page, every
@@ -24,8 +25,8 @@ class Students:
         return every(self._transport, Student, "/students", {"order": order}, page_size)
 
     def files(self, student_id: str) -> tuple[StudentFile, ...]:
-        """The manifest: every file with its sha256 and size."""
-        manifest = self._transport.fetch(Page[StudentFile], "GET", f"/students/{student_id}/files")
+        """The manifest: every file with its sha256 and size; also of a checkpoint, `stu-…@step-200`."""
+        manifest = self._transport.fetch(Page[StudentFile], "GET", files_url(student_id))
         return tuple(manifest.data)
 
     def delete(self, student_id: str) -> None:
@@ -56,7 +57,7 @@ class Students:
         is checked against the manifest's sha256 before it gets its name.
 
         Args:
-            student_id: `stu-…`.
+            student_id: `stu-…`, or `stu-…@step-200` for a checkpoint.
             folder: made when it is not there; files that are whole already are left alone.
             on_progress: called as bytes arrive.
             retries: tries in a row that bring nothing, after which it gives up.
@@ -70,6 +71,5 @@ class Students:
         """
         target = Path(folder)
         manifest = self.files(student_id)
-        url = f"/students/{student_id}/files"
-        Download(self._transport, url, target, on_progress, retries).run(manifest)
+        Download(self._transport, files_url(student_id), target, on_progress, retries).run(manifest)
         return target

@@ -21,17 +21,18 @@ from sqlalchemy import delete, func, select
 from app.domain.errors import ConflictError, NotFoundError
 from app.domain.identifiers import student_of
 from app.domain.status import ALLOWED_TRANSITIONS, TERMINAL, Status
-from app.persistence import amalgamations
+from app.persistence import amalgamations, checkpoints
 from app.persistence.tables import Amalgamation, Event, Student
 from app.persistence.time import now
 from app.services import jobs as job_service
 from app.services.backend import Backend
 from app.services.caretaker import dispatch, reap
+from app.services.resuming import resume
 from app.storage import StoreError
 from app.task_queue import QUEUE
 from tests import job_model as model
 from tests.job_model import LEASE_SECONDS, Action, Answer, Do
-from tests.jobs import OWNER, add_job, events_of
+from tests.jobs import OWNER, add_corpus, add_job, events_of
 from worker import outcome, publishing
 from worker.lease import (
     Lease,
@@ -73,6 +74,7 @@ class Actors:
             ),
             Do.BEAT: self._holding(lambda lease: lease.write(lambda session: lease._set(session, {}))),
             Do.TELL: self._holding(lambda lease: lease.tell("stage", "training", stage="training")),
+            Do.SAVE: self._holding(self._save),
             Do.PUBLISH: self._holding(self._publish),
             Do.FAIL: self._holding(lambda lease: outcome.failed(lease, StoreError("the disk is full"))),
             Do.STOP_CANCELLED: self._holding(self._stopping(StopReason.CANCELLED)),
@@ -86,6 +88,10 @@ class Actors:
             ),
             Do.END_LEASES: lambda _, act: self._end_leases(act.worker),
             Do.CANCEL: lambda job_id, _: job_service.cancel(backend, OWNER, job_id).row.status,
+            Do.CANCEL_KEEPING: lambda job_id, _: (
+                job_service.cancel(backend, OWNER, job_id, keep_best=True).row.status
+            ),
+            Do.RESUME: lambda job_id, _: resume(backend, OWNER, job_id).row.status,
             Do.DELETE: lambda job_id, _: job_service.delete(backend, OWNER, job_id),
             Do.REAP: lambda *_: (reap(backend), None)[1],
             Do.DISPATCH: lambda *_: (dispatch(backend), None)[1],
@@ -117,6 +123,11 @@ class Actors:
 
         return perform
 
+    def _save(self, lease: Lease) -> None:
+        place = {"step": lease.attempt, "total_steps": 99, "epoch": 0.1, "loss": 1.0}
+        row = STUDENT_ROW | place | {"attempt": lease.attempt}
+        lease.tell("checkpoint", "saved", also=lambda session: checkpoints.add(session, lease.job_id, row))
+
     def _publish(self, lease: Lease) -> None:
         row = STUDENT_ROW | {"storage_prefix": f"students/attempt-{lease.attempt}"}
         student_id = student_of(lease.job_id)
@@ -145,10 +156,12 @@ class Engine(RuleBasedStateMachine):
         with backend.database.write() as session:
             session.execute(delete(Amalgamation))
             session.execute(delete(Student))
-        self.job_ids = [add_job(backend.database) for _ in range(JOBS)]
+        self.corpus_id = add_corpus(backend.database, backend.store, ["a text"])
+        self.job_ids = [add_job(backend.database, corpus_id=self.corpus_id) for _ in range(JOBS)]
         self.jobs: model.Jobs = tuple(model.Job() for _ in range(JOBS))
         self.actors = Actors(backend, self.job_ids)
-        self.ended: dict[str, dict[str, Any]] = {}
+        self.ended: dict[tuple[str, int], dict[str, Any]] = {}
+        """Every end of every job; a job that is resumed may have several."""
 
     # --- What happens ---
 
@@ -189,7 +202,7 @@ class Engine(RuleBasedStateMachine):
 
     def submit(self, slot: int) -> None:
         """In the place of a job that has ended, which is still looked at."""
-        self.job_ids[slot] = add_job(self.backend.database)
+        self.job_ids[slot] = add_job(self.backend.database, corpus_id=self.corpus_id)
         self.jobs = (*self.jobs[:slot], model.Job(), *self.jobs[slot + 1 :])
 
     def _action(self, slot: int, number: int, attempts_ago: int, worker: str) -> Action:
@@ -216,17 +229,18 @@ class Engine(RuleBasedStateMachine):
             session.rollback()
 
     @invariant()
-    def an_end_is_for_good_and_complete(self) -> None:
+    def an_end_is_complete_and_for_good_unless_it_is_resumed(self) -> None:
         for row in self._rows():
             assert (row.status in TERMINAL) == (row.finished_at is not None)
             assert (row.status == Status.FAILED) == (row.failure is not None)
-            assert (row.status == Status.SUCCEEDED) == (row.student_id is not None)
+            assert row.student_id is not None or row.status != Status.SUCCEEDED
+            assert row.student_id is None or row.status == Status.SUCCEEDED or row.keep_best
             assert (row.status in model.LEASED) == (row.lease_until is not None)
             assert row.losses <= min(row.attempt, model.MAX_ATTEMPTS)
             if row.status in TERMINAL:
                 now_seen = {column.key: getattr(row, column.key) for column in Amalgamation.__table__.columns}
                 now_seen.pop("metadata", None)
-                assert self.ended.setdefault(row.id, now_seen) == now_seen
+                assert self.ended.setdefault((row.id, len(row.transitions)), now_seen) == now_seen
 
     @invariant()
     def the_event_log_is_gapless_and_tells_only_allowed_transitions(self) -> None:
@@ -254,8 +268,12 @@ class Engine(RuleBasedStateMachine):
                 assert claim(self.backend.database, row.id, worker="w", lease_seconds=LEASE_SECONDS)
         assert {row.status for row in self._rows()} <= TERMINAL
         with self.backend.database.read() as session:
-            succeeded = {student_of(job_id) for job_id, seen in self.ended.items() if seen["student_id"]}
-            assert set(session.scalars(select(Student.id))) == succeeded
+            made = {seen["student_id"] for seen in self.ended.values()} - {None}
+            named = {row.student_id for row in self._rows()} - {None}
+            there = set(session.scalars(select(Student.id)))
+            assert made <= there
+            # One made and its job deleted in the same instant was seen by nobody.
+            assert there & {student_of(row.id) for row in self._rows()} == named
             orphans = select(func.count()).where(Event.amalgamation_id.not_in(select(Amalgamation.id)))
             assert session.scalar(orphans) == 0
 
@@ -274,7 +292,8 @@ class Engine(RuleBasedStateMachine):
                 return (None,)
             over = any(row.id == silent[0] for silent in amalgamations.expired_leases(session))
             waits = row.id in amalgamations.undispatched(session, again)
-        return row.status, row.attempt, row.losses, row.lease_owner, over, waits, row.events
+        held = row.lease_owner, over, waits
+        return row.status, row.attempt, row.losses, *held, row.events, row.student_id is not None
 
 
 HISTORIES = (
@@ -288,6 +307,11 @@ HISTORIES = (
     (Do.CLAIM, Do.FAIL),
     (Do.CANCEL,),
     (Do.CANCEL, Do.DELETE),
+    (Do.CLAIM, Do.SAVE, Do.CANCEL_KEEPING),
+    (Do.CLAIM, Do.SAVE, Do.CANCEL_KEEPING, Do.STOP_CANCELLED),
+    (Do.CLAIM, Do.SAVE, Do.GIVE_BACK),
+    (Do.CLAIM, Do.FAIL, Do.RESUME),
+    (Do.CLAIM, Do.SAVE, Do.CANCEL, Do.STOP_CANCELLED, Do.RESUME, Do.CLAIM),
 )
 """One way into each state that an action may meet."""
 
@@ -313,7 +337,7 @@ class TestStateMachine:
                 engine.perform(Action(do, 0, engine.jobs[0].attempt, "w0"))
             engine.the_rows_show_what_the_model_shows()
             engine.only_the_newest_attempt_of_a_held_job_can_write()
-        engine.an_end_is_for_good_and_complete()
+        engine.an_end_is_complete_and_for_good_unless_it_is_resumed()
         engine.the_event_log_is_gapless_and_tells_only_allowed_transitions()
 
     def test_no_interleaving_breaks_a_promise(self, backend: Backend, broker: redis.Redis) -> None:

@@ -16,7 +16,7 @@ from app.services import checkpoints
 
 router = APIRouter(prefix="/amalgamations/{job_id}/checkpoints", tags=["checkpoints"])
 
-RevisionName = Annotated[str, Path(description="`step-200`")]
+CheckpointName = Annotated[str, Path(description="`step-200`")]
 _GONE = problems(NotFoundError, GoneError)
 _FILE = problems(NotFoundError, GoneError, RangeNotSatisfiableError) | FILE_RESPONSES
 
@@ -38,50 +38,50 @@ def list_amalgamation_checkpoints(job_id: JobId, backend: BackendDep, owner: Own
 
 
 @router.get(
-    "/{revision}",
+    "/{checkpoint}",
     operation_id="get_amalgamation_checkpoint",
     summary="Show a checkpoint",
     responses=_GONE,
 )
 def get_amalgamation_checkpoint(
-    job_id: JobId, revision: RevisionName, backend: BackendDep, owner: OwnerDep
+    job_id: JobId, checkpoint: CheckpointName, backend: BackendDep, owner: OwnerDep
 ) -> Checkpoint:
     """How far the training was, and how its loss."""
-    return Checkpoint.of(checkpoints.get(backend, owner, job_id, revision))
+    return Checkpoint.of(checkpoints.get(backend, owner, job_id, checkpoint))
 
 
 @router.get(
-    "/{revision}/files",
+    "/{checkpoint}/files",
     operation_id="list_checkpoint_files",
     summary="The manifest: path, size and sha256 of every file",
     response_model=StudentFiles,
     responses=_GONE | NOT_MODIFIED,
 )
 @router.head(
-    "/{revision}/files",
+    "/{checkpoint}/files",
     operation_id="head_checkpoint_files",
     summary="Headers of the manifest",
     response_class=Response,
     responses=_GONE | NOT_MODIFIED,
 )
 def list_checkpoint_files(
-    *, job_id: JobId, revision: RevisionName, request: Request, backend: BackendDep, owner: OwnerDep
+    *, job_id: JobId, checkpoint: CheckpointName, request: Request, backend: BackendDep, owner: OwnerDep
 ) -> Response:
     """A Hugging Face folder, as a student's; the optimizer's state is not part of it."""
-    found = checkpoints.get(backend, owner, job_id, revision)
+    found = checkpoints.get(backend, owner, job_id, checkpoint)
     files = [StudentFile.model_validate(each) for each in found.row.files]
     return represent(request, StudentFiles(data=files))
 
 
 @router.get(
-    "/{revision}/files/{path:path}",
+    "/{checkpoint}/files/{path:path}",
     operation_id="download_checkpoint_file",
     summary="One file of a checkpoint",
     response_class=Response,
     responses=_FILE,
 )
 @router.head(
-    "/{revision}/files/{path:path}",
+    "/{checkpoint}/files/{path:path}",
     operation_id="head_checkpoint_file",
     summary="Headers of one file of a checkpoint",
     response_class=Response,
@@ -90,32 +90,32 @@ def list_checkpoint_files(
 def download_checkpoint_file(
     *,
     job_id: JobId,
-    revision: RevisionName,
+    checkpoint: CheckpointName,
     path: str,
     request: Request,
     backend: BackendDep,
     owner: OwnerDep,
 ) -> Response:
     """`Range` and `If-Range` go on with a download that was cut off; `ETag` is the file's sha256."""
-    return answer_file(request, checkpoints.file(backend, owner, job_id, revision, path), backend.store)
+    return answer_file(request, checkpoints.file(backend, owner, job_id, checkpoint, path), backend.store)
 
 
 @router.get(
-    "/{revision}/download",
+    "/{checkpoint}/download",
     operation_id="download_checkpoint",
     summary="All files of a checkpoint as one .tar",
     response_class=Response,
     responses=_FILE,
 )
 @router.head(
-    "/{revision}/download",
+    "/{checkpoint}/download",
     operation_id="head_checkpoint_download",
     summary="Headers of a checkpoint's .tar",
     response_class=Response,
     responses=_GONE | NOT_MODIFIED,
 )
 def download_checkpoint(
-    *, job_id: JobId, revision: RevisionName, request: Request, backend: BackendDep, owner: OwnerDep
+    *, job_id: JobId, checkpoint: CheckpointName, request: Request, backend: BackendDep, owner: OwnerDep
 ) -> Response:
     """The same bytes every time, so that `Range` works here too."""
-    return answer_file(request, checkpoints.archive(backend, owner, job_id, revision), backend.store)
+    return answer_file(request, checkpoints.archive(backend, owner, job_id, checkpoint), backend.store)

@@ -78,7 +78,7 @@ def test_a_failed_job_raises_with_code_message_and_hint(server: ScriptedServer, 
 
 def test_a_cancelled_job_raises(server: ScriptedServer, client: MukaClient) -> None:
     server.on("GET", URL, job_of("cancelling"), job_of("cancelled"))
-    with pytest.raises(JobCancelledError, match="submit it again"):
+    with pytest.raises(JobCancelledError, match="muka resume amg-1"):
         client.amalgamations.get("amg-1").wait(poll_seconds=0)
 
 
