@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
+Clock = Callable[[], float]
+
 
 def forward_flops(model: PreTrainedModel, lengths: NDArray[np.int64]) -> float:
     """Floating point operations of one pass over texts of these lengths, without padding: products only.
@@ -25,23 +27,30 @@ def forward_flops(model: PreTrainedModel, lengths: NDArray[np.int64]) -> float:
     return float((2.0 * weights * lengths + attention * lengths.astype(float) ** 2).sum())
 
 
-def matmul_rate(size: int, dtype: torch.dtype, device: torch.device, *, seconds: float = 1.0) -> float:
+def matmul_rate(
+    size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    seconds: float = 1.0,
+    clock: Clock = time.perf_counter,
+) -> float:
     """Floating point operations a second of a product of two square matrices, median of repeats."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     times: list[float] = []
     started = time.perf_counter()
     while len(times) < 5 or time.perf_counter() - started < seconds:
-        times.append(timed(lambda: a @ b, device))
+        times.append(timed(lambda: a @ b, device, clock))
     return 2.0 * size**3 / statistics.median(times)
 
 
-def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Wall seconds of an action, the GPU's work included."""
+def timed(action: Callable[[], object], device: torch.device, clock: Clock = time.perf_counter) -> float:
+    """Seconds of an action, the GPU's work included."""
     synchronise(device)
-    started = time.perf_counter()
+    started = clock()
     action()
     synchronise(device)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def synchronise(device: torch.device) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks._arithmetic import forward_flops, matmul_rate, synchronise
+from benchmarks._arithmetic import forward_flops, matmul_rate, timed
 from benchmarks._gpu_models import agnews_texts, model_folder
 from worker.muka.batching import tokenise
 from worker.muka.distil import distil
@@ -164,7 +164,7 @@ def _score_variant(setting: Setting, name: str, budget: int) -> Row:
     row: Row = {"variant": name, "token_budget": budget}
     try:
         with _memory(row, setting.device):
-            row["first_seconds"] = round(_seconds(score, setting.device), 2)
+            row["first_seconds"] = round(timed(score, setting.device), 2)
             rounds, seconds = _repeat(score, setting)
     except Exception as error:  # noqa: BLE001  (a variant that fails is a result)
         return {**row, "failed": f"{type(error).__name__}: {error}"[:300], "tokens_per_second": 0}
@@ -179,17 +179,9 @@ def _score_variant(setting: Setting, name: str, budget: int) -> Row:
 def _repeat(action: Callable[[], object], setting: Setting) -> tuple[int, float]:
     rounds, seconds = 0, 0.0
     while seconds < setting.seconds:
-        seconds += _seconds(action, setting.device)
+        seconds += timed(action, setting.device)
         rounds += 1
     return rounds, seconds
-
-
-def _seconds(action: Callable[[], object], device: torch.device) -> float:
-    synchronise(device)
-    started = time.perf_counter()
-    action()
-    synchronise(device)
-    return time.perf_counter() - started
 
 
 @contextmanager
@@ -274,10 +266,10 @@ def _whole_job(setting: Setting, measured: Mapping[str, Any], seconds: float) ->
     n = max(64, min(len(setting.texts), int(0.85 * seconds / a_text)))
     job = replace(setting, texts=setting.texts[:n])
     outputs: list[TeacherOutputs] = []
-    score = _seconds(lambda: outputs.extend(_score_all(job, scoring["token_budget"])), job.device)
+    score = timed(lambda: outputs.extend(_score_all(job, scoring["token_budget"])), job.device)
     supervision = Muka(mc_samples=0).supervise(_evidence(job, outputs))
     student = _student(job)
-    train = _seconds(lambda: distil(student, job.texts, supervision, Training()), job.device)
+    train = timed(lambda: distil(student, job.texts, supervision, Training()), job.device)
     return {
         "texts": n,
         "passes": 1 + setting.passes,

@@ -34,7 +34,7 @@ def bfloat16_speedup(device: torch.device) -> float:
     matrices = [torch.ones(_PROBE, _PROBE, device=device, dtype=dtype) for dtype in dtypes]
     turns = [[_seconds_of_square(matrix) for matrix in matrices] for _ in range(_TURNS)]
     float32, bfloat16 = (min(times) for times in zip(*turns, strict=True))
-    return float32 / bfloat16
+    return float(float32 / bfloat16)
 
 
 def _seconds_of_square(matrix: torch.Tensor) -> float:
