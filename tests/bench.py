@@ -71,8 +71,15 @@ class Bench:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def stop_at(lease: Lease, reason: StopReason, kind: str, nth: int = 1) -> None:
-    """Ask to stop as soon as the nth event of a kind is told."""
+def stop_at(
+    lease: Lease,
+    reason: StopReason,
+    kind: str,
+    nth: int = 1,
+    *,
+    first: Callable[[], object] = lambda: None,
+) -> None:
+    """Ask to stop as soon as the nth event of a kind is told; `first`: what happens just before."""
     tell: Callable[..., None] = lease.tell
     seen = 0
 
@@ -81,6 +88,7 @@ def stop_at(lease: Lease, reason: StopReason, kind: str, nth: int = 1) -> None:
         tell(told, *arguments, **columns)
         seen += told == kind
         if seen == nth and told == kind:
+            first()
             lease.stop(reason)
 
     lease.tell = telling  # type: ignore[method-assign]
