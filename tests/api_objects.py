@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.domain.identifiers import Prefix, new_id
+from app.domain.revisions import checkpoint_id
 from app.domain.webhook import WebhookEvent, new_secret
-from app.persistence.tables import Corpus, Model, Student, Webhook
+from app.persistence.tables import Checkpoint, Corpus, Model, Student, Webhook
 from app.services.backend import Backend
 
 OWNER = "default"
@@ -118,6 +119,33 @@ def add_webhook(
     with backend.database.write() as session:
         session.add(webhook)
     return webhook
+
+
+def add_checkpoint(
+    backend: Backend, job_id: str, step: int, *, labels: Sequence[str] = ("refund", "invoice", "late")
+) -> str:
+    """A checkpoint of a job's training, as its first attempt saves it; answers its id."""
+    files = model_files(labels, f"{job_id} at step {step}")
+    prefix = f"jobs/{job_id}/attempt-1/checkpoints/{step}"
+    manifest = put_folder(backend, prefix, {**files, "state.json": b"{}", "optimizer.safetensors": b"12345"})
+    checkpoint = Checkpoint(
+        amalgamation_id=job_id,
+        step=step,
+        total_steps=900,
+        epoch=step / 300,
+        loss=0.5,
+        attempt=1,
+        storage_prefix=prefix,
+        size_bytes=sum(map(len, files.values())),
+        files=[entry for entry in manifest if entry["path"] in files],
+        digest=hashlib.sha256(prefix.encode()).hexdigest(),
+        architecture="BertForSequenceClassification",
+        labels=list(labels),
+        parameters=1000,
+    )
+    with backend.database.write() as session:
+        session.add(checkpoint)
+    return checkpoint_id(job_id, step)
 
 
 def put_folder(backend: Backend, prefix: str, files: Mapping[str, bytes]) -> list[dict[str, Any]]:
