@@ -19,11 +19,13 @@ from worker.muka.errors import DivergedError, OutOfMemoryError_, StoppedError
 from worker.muka.forward import forward
 from worker.muka.memory import is_out_of_memory, release_memory
 from worker.muka.methods.interface import Objective, Supervision
+from worker.muka.patching import replaced_forwards
 from worker.muka.precision import autocast, resolve
 from worker.muka.recipe import Training
 from worker.muka.schedule import learning_rate_factor
 from worker.muka.seeds import derive_seed
 from worker.muka.student import Student
+from worker.muka.vocabulary import UsedVocabulary
 
 _STEPS_IN_FLIGHT = 2
 """Steps that a GPU may be behind: it never waits for the numbers of a step to be read."""
@@ -149,6 +151,7 @@ def distil(
             save_checkpoint(loop.checkpoint())
             saved_at = time.monotonic()
     loop.settle(on_step)
+    loop.write_back()
     student.model.eval()  # type: ignore[no-untyped-call]
     return loop.report(time.monotonic() - started, resumed_from)
 
@@ -180,7 +183,8 @@ class _Loop:
         self._texts = tokenise(student.tokenizer, texts, max_length, scratch)
         self._columns = supervision.columns
         self._objective = supervision.objective.to(student.device).train()
-        self._optimizer = make_optimizer(student.model, self._objective, training)
+        self._vocabulary = UsedVocabulary.of(student.model, self._texts.ids, self._texts.pad_id)
+        self._optimizer = make_optimizer(student.model, self._objective, training, self._vocabulary)
         self._dtype = resolve(training.precision, student.device)
         self._fingerprint = fingerprint(self._texts, supervision, training)
         self._steps_per_epoch = math.ceil(len(texts) / training.batch_size)
@@ -196,14 +200,22 @@ class _Loop:
         """Go on from a checkpoint of the same training."""
         position = read_position(folder, self._fingerprint)
         restore(folder, self._student.model, self._objective, self._optimizer)
+        if self._vocabulary is not None:
+            self._vocabulary.read()
         self.step, self._micro_batch = position.step, position.micro_batch
         self._epoch_losses, self._epoch_sum = list(position.epoch_losses), position.epoch_sum
 
     def checkpoint(self) -> Checkpoint:
         """The present state."""
+        self.write_back()
         losses = tuple(self._epoch_losses)
         position = Position(self.step, self._micro_batch, losses, self._epoch_sum, self._fingerprint)
         return Checkpoint(position, self.total_steps, self._student.model, self._objective, self._optimizer)
+
+    def write_back(self) -> None:
+        """Bring the whole student up to date."""
+        if self._vocabulary is not None:
+            self._vocabulary.write_back()
 
     def report(self, seconds: float, resumed_from: int) -> DistilReport:
         """What was done, at the end."""
@@ -220,6 +232,8 @@ class _Loop:
         # The fused AdamW leaves the weights alone where this is 1, without anybody waiting for it.
         self._optimizer.found_inf = (~numbers.isfinite()).any().float()  # type: ignore[attr-defined]
         self._optimizer.step()
+        if self._vocabulary is not None:
+            self._vocabulary.decay(1.0 - rate * self._training.weight_decay)
         self._launched.append(_Launched(self.step, rate, len(rows), numbers))
         self.step += 1
 
@@ -273,7 +287,9 @@ class _Loop:
         self._optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self._student.device)
         seed = derive_seed(self._training.seed, "step", self.step)
-        with seeded_dropout(self._student.model, seed, self._student.device):
+        tables = [] if self._vocabulary is None else [self._vocabulary]
+        used = replaced_forwards((table.embedding, table.forward) for table in tables)
+        with used, seeded_dropout(self._student.model, seed, self._student.device):
             for start in range(0, len(rows), self._micro_batch):
                 part = rows[start : start + self._micro_batch]
                 loss = self._loss(part) * (len(part) / len(rows))
@@ -309,12 +325,16 @@ def _refuse_divergence(step: int, loss: float, norm: float) -> None:
         )
 
 
-def make_optimizer(model: nn.Module, objective: Objective, training: Training) -> torch.optim.AdamW:
+def make_optimizer(
+    model: nn.Module, objective: Objective, training: Training, vocabulary: UsedVocabulary | None = None
+) -> torch.optim.AdamW:
     """AdamW over student and adapters; weight decay on matrices only, not on biases and norms.
 
     fused=True also on the CPU: about nine times faster there for 22 M parameters.
     """
     parameters = [p for module in (model, objective) for p in module.parameters() if p.requires_grad]
+    if vocabulary is not None:
+        parameters = [vocabulary.weight if p is vocabulary.embedding.weight else p for p in parameters]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": training.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from worker.muka.attention import even_attention
 from worker.muka.batching import Rows, tokenise
 from worker.muka.dropout import seeded_dropout
 from worker.muka.errors import StoppedError
@@ -115,7 +116,8 @@ class ShardSampler:
     def _run(self, rows: Rows, *, features: bool = False) -> Answer:
         """One pass a row; the answers stay on the device until the end, so that nothing waits for a GPU."""
         batches, answers = [], []
-        with fused_linear(self._teacher.model), autocast(self._dtype, self._teacher.device):
+        model, device = self._teacher.model, self._teacher.device
+        with fused_linear(model), even_attention(model), autocast(self._dtype, device):
             step = lambda places: self._answer(rows[places], features)  # noqa: E731
             for places, answer in in_token_batches(step, self._texts.lengths[rows], self._budget):
                 batches.append(torch.from_numpy(places))
