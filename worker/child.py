@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Self
 
 from app.settings import Settings
+from worker.cores import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -70,11 +71,7 @@ def run_attempt(settings: Settings, job_id: str, attempt: int, stop: StopSwitch)
 
 def thread_count(settings: Settings) -> int:
     """Cores for one run: the setting, or all that this process may use."""
-    if settings.threads is not None:
-        return settings.threads
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return settings.threads if settings.threads is not None else usable_cores()
 
 
 def openmp_environment(settings: Settings) -> dict[str, str]:
