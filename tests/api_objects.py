@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.domain.identifiers import Prefix, new_id
+from app.domain.identifiers import Prefix, new_id, student_of
 from app.domain.revisions import checkpoint_id
 from app.domain.webhook import WebhookEvent, new_secret
 from app.persistence.tables import Checkpoint, Corpus, Model, Student, Webhook
@@ -83,9 +83,10 @@ def add_student(
     *,
     labels: Sequence[str] = ("refund", "invoice", "late"),
     owner: str = OWNER,
+    job_id: str | None = None,
 ) -> str:
-    """A published student; answers its id."""
-    student_id = new_id(Prefix.STUDENT)
+    """A published student, of a job that was deleted unless one is given; answers its id."""
+    student_id = student_of(job_id) if job_id else new_id(Prefix.STUDENT)
     folder = files if files is not None else model_files(labels, student_id)
     prefix = f"students/{student_id}/attempt-1"
     student = Student(

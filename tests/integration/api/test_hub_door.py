@@ -13,9 +13,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from app.domain.identifiers import student_of
 from app.services.backend import Backend
 from app.settings import Settings
-from tests.api_objects import add_corpus, add_model, add_student, model_files
+from tests.api_objects import add_checkpoint, add_student
+from tests.jobs import add_job
 from tests.live_service import live_service
 from tests.tiny_models import make_teacher
 
@@ -176,25 +178,6 @@ def test_the_services_key_comes_as_hf_token(settings: Settings, student: str, tm
             assert (status, message) == (401, "Invalid credentials in Authorization header")
 
 
-def test_a_student_of_one_service_is_a_teacher_of_another(
-    service: httpx.Client, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import constants  # noqa: PLC0415
-
-    url = f"{service.base_url}/hub"
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    student = add_student(backend, model_files(("refund", "invoice")))
-    teachers = [f"students/{student}", add_model(backend, ("late", "lost"))]
-    answer = service.post("/amalgamations", json={"teachers": teachers, "corpus": add_corpus(backend)})
-    assert answer.status_code == 202, answer.text
-    first = answer.json()["teachers"][0]
-    assert first["repo_id"] == f"students/{student}"
-    assert first["commit"] == service.get(f"/hub/api/models/students/{student}").json()["sha"]
-
-
 def test_another_owners_student_does_not_exist(service: httpx.Client, backend: Backend) -> None:
     foreign = add_student(backend, FILES, owner="other")
     for path in (f"/hub/api/models/students/{foreign}", f"/hub/students/{foreign}/resolve/main/config.json"):
@@ -246,3 +229,39 @@ class TestTheWire:
             answer = service.request(method, path)
             assert (answer.status_code, answer.json().keys()) == (status, {"error"}), path
             assert answer.headers["x-error-message"].isascii()
+
+
+class TestRevisions:
+    @pytest.fixture
+    def training(self, backend: Backend) -> str:
+        """A job that has saved two checkpoints so far."""
+        job_id = add_job(backend.database)
+        for step in (100, 200):
+            add_checkpoint(backend, job_id, step)
+        return job_id
+
+    def test_a_training_has_tags_and_no_main_yet(self, service: httpx.Client, training: str) -> None:
+        url = f"/hub/api/models/students/{student_of(training)}"
+        refs = service.get(f"{url}/refs").json()
+        assert [each["ref"] for each in refs["tags"]] == ["refs/tags/step-200", "refs/tags/step-100"]
+        assert refs["branches"] == []
+        answer = service.get(url)
+        assert (answer.status_code, answer.headers["x-error-code"]) == (404, "RevisionNotFound")
+        assert "it has step-200, step-100" in answer.json()["error"]
+        assert service.get(f"{url}/revision/step-200").json()["sha"] == refs["tags"][0]["targetCommit"]
+
+    def test_a_student_kept_by_a_cancel_is_main_and_its_checkpoint_the_same_commit(
+        self, service: httpx.Client, training: str
+    ) -> None:
+        service.post(f"/amalgamations/{training}/cancel", json={"keep_best": True})
+        refs = service.get(f"/hub/api/models/students/{student_of(training)}/refs").json()
+        [main], [newest, _] = refs["branches"], refs["tags"]
+        assert main["targetCommit"] == newest["targetCommit"]
+
+    def test_without_its_job_a_student_has_main_only(self, service: httpx.Client, training: str) -> None:
+        service.post(f"/amalgamations/{training}/cancel", json={"keep_best": True})
+        assert service.delete(f"/amalgamations/{training}").status_code == 204
+        url = f"/hub/students/{student_of(training)}/resolve"
+        assert service.get(f"{url}/main/model.safetensors").text.endswith("at step 200")
+        gone = service.get(f"{url}/step-200/model.safetensors")
+        assert (gone.status_code, gone.headers["x-error-code"]) == (404, "RevisionNotFound")
