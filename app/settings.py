@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     corpus_retention_days: float | None = Field(30, gt=0)
     """How long a corpus is kept after its last upload; `null`: until it is deleted."""
     checkpoint_retention_days: float = Field(7, ge=0)
-    """How long the working files of a job that failed or was cancelled are kept."""
+    """How long checkpoints are kept after the end of their job."""
 
     @model_validator(mode="after")
     def _heartbeat_fits_lease(self) -> Self:
