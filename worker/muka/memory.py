@@ -49,7 +49,7 @@ class TokenBudget:
         The default must not depend on free memory: the dropout masks, and so the scores, depend on how
         a shard is cut into batches.
         """
-        return cls(tokens or (32_768 if device.type == "cuda" else 4_096))
+        return cls(tokens or (131_072 if device.type == "cuda" else 4_096))
 
     def texts(self, longest: int) -> int:
         """Texts of length `longest` that fit, at least one."""
