@@ -219,7 +219,7 @@ def _student(setting: Setting) -> Student:
 
 
 def _train_for(student: Student, setting: Setting, training: Training, *, warm_up: float) -> Row:
-    """Steps a second after a warm-up: 30 steps (3 on a CPU), and more while they are slow, for `warm_up` seconds."""
+    """Steps a second after a warm-up: 30 steps (a CPU: 3), and more while they are slow, for `warm_up` s."""
     ends: list[float] = []
     first = time.monotonic()
     warm: list[int] = []
@@ -227,11 +227,9 @@ def _train_for(student: Student, setting: Setting, training: Training, *, warm_u
 
     def on_step(_: object) -> None:
         ends.append(time.monotonic())
-        if (
-            not warm
-            and len(ends) >= steps
-            and (ends[-1] - ends[-(steps // 3)] < 2.0 or ends[-1] - first > warm_up)
-        ):
+        if warm or len(ends) < steps:
+            return
+        if ends[-1] - ends[-(steps // 3)] < 2.0 or ends[-1] - first > warm_up:
             warm.append(len(ends))
 
     def should_stop() -> bool:
