@@ -67,11 +67,11 @@ def test_every_named_score_is_registered_and_the_other_way_round():
 
 
 def test_every_method_of_the_specification_is_there():
-    assert set(methods.METHODS) == {"muka", "vanilla_kd", "uhc", "dfa", "cfl", "ensemble"}
+    assert set(methods.METHODS) == {"muka", "consensus", "vanilla_kd", "uhc", "dfa", "cfl", "ensemble"}
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="allowed: cfl, dfa, ensemble, muka"):
+    with pytest.raises(ValueError, match="allowed: cfl, consensus, dfa, ensemble, muka"):
         get_method("nonsense")
 
 
