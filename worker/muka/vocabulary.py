@@ -69,7 +69,8 @@ class UsedVocabulary:
         """Bring the model's embeddings up to date."""
         table = self.embedding.weight
         table[self._used] = self.weight
-        for rows in torch.split(self._unused, _ROWS_AT_ONCE):
+        at_once = _ROWS_AT_ONCE if table.device.type == "cpu" else max(1, len(self._unused))
+        for rows in torch.split(self._unused, at_once):
             block = table[rows]
             for factor in self._factors:
                 block.mul_(factor)
