@@ -64,7 +64,8 @@ def installation(
         "MUKA_BROKER_URL": redis_url,
         "MUKA_STORE_DIR": str(tmp_path / "store"),
         "MUKA_DATA_DIR": str(tmp_path / "unused"),
-        "MUKA_LEASE_SECONDS": "4",
+        "MUKA_SCRATCH_DIR": str(tmp_path / "scratch"),
+        "MUKA_LEASE_SECONDS": "8",
     }
     command = [sys.executable, "-m", "app.cli", "migrate"]
     told = subprocess.check_output(command, cwd=ROOT, env={**os.environ, **QUICK, **environment}, text=True)
