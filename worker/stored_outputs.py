@@ -19,7 +19,7 @@ from worker.muka import TeacherOutputs
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
 
-_FORMAT = 3
+_FORMAT = 4
 """Raised when worker.muka computes other numbers from the same inputs."""
 
 Tensors = dict[str, torch.Tensor]

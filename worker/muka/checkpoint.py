@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
