@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -33,9 +34,29 @@ class Neighbours:
         return torch.einsum("nk,nk...->n...", weights, values[self.rows])
 
 
-def directions(features: Tensor) -> Tensor:
-    """Features [n, width] as unit vectors around their mean over the corpus."""
-    return torch.nn.functional.normalize(features - features.mean(0), dim=-1)
+@dataclass(frozen=True)
+class Space:
+    """Features seen as unit vectors around their mean, made for a few rows at a time: they may be on a disk.
+
+    Attributes:
+        features: [n, width] float32.
+        mean: [width], over all rows.
+    """
+
+    features: Tensor
+    mean: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> Self:
+        """The space of these features."""
+        return cls(features, features.mean(0))
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """Unit vectors of some rows."""
+        return torch.nn.functional.normalize(self.features[rows] - self.mean, dim=-1)
 
 
 def reference_rows(n: int, seed: int) -> Tensor:
@@ -46,11 +67,11 @@ def reference_rows(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=generator)[:REFERENCE_TEXTS].sort().values
 
 
-def nearest(spaces: Sequence[Tensor], k: int, reference: Tensor) -> Neighbours:
+def nearest(spaces: Sequence[Space], k: int, reference: Tensor) -> Neighbours:
     """The k nearest reference texts by the mean cosine over several spaces.
 
     Args:
-        spaces: Unit vectors [n, width_i] of the same n texts.
+        spaces: Of the same n texts.
         k: Fewer than there are reference texts.
         reference: Row numbers [r], rising.
     """
@@ -61,10 +82,11 @@ def nearest(spaces: Sequence[Tensor], k: int, reference: Tensor) -> Neighbours:
     found = []
     for start in range(0, n, _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        cosines = sum(space[rows] @ among.T for space, among in zip(spaces, sought, strict=True))
-        assert isinstance(cosines, Tensor)  # noqa: S101  (sum() of no spaces would be 0)
         own = place[rows]
+        cosines = torch.zeros(len(own), len(reference))
+        for space, among in zip(spaces, sought, strict=True):
+            cosines += space[rows] @ among.T / len(spaces)
         cosines[torch.nonzero(own >= 0).squeeze(-1), own[own >= 0]] = -torch.inf
         found.append(cosines.topk(k, dim=-1))
-    values = torch.cat([block.values for block in found]) / len(spaces)
+    values = torch.cat([block.values for block in found])
     return Neighbours(reference[torch.cat([block.indices for block in found])], values)

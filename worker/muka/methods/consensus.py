@@ -8,7 +8,7 @@ from torch import Tensor
 
 from worker.muka.methods.choosing import teacher_scores
 from worker.muka.methods.interface import Evidence, GoldenKL, Method, Need, Supervision, TeacherChoice
-from worker.muka.neighbours import Neighbours, directions, nearest, reference_rows
+from worker.muka.neighbours import Neighbours, Space, nearest, reference_rows
 from worker.muka.parameters import parameter
 from worker.muka.supervision import golden_supervision, integration_weights, margins
 
@@ -69,7 +69,7 @@ class Consensus(Method):
         company = min(max((texts_per_label - _FEW) / (_ENOUGH - _FEW), 0.0), 1.0)
         if not company:
             return g
-        spaces = [directions(features) for features in _features(evidence)]
+        spaces = [Space.of(features) for features in _features(evidence)]
         reference = reference_rows(len(evidence), evidence.seed)
         known = [nearest([space], _COMPANIONS, reference) for space in spaces]
         g = g + self.familiarity * company * torch.stack([familiarity(each) for each in known], dim=-1)

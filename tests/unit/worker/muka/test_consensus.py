@@ -11,7 +11,7 @@ from worker.muka import neighbours as neighbours_module
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence, get_method
 from worker.muka.methods.consensus import Consensus, familiarity
-from worker.muka.neighbours import Neighbours, directions, nearest, reference_rows
+from worker.muka.neighbours import Neighbours, Space, nearest, reference_rows
 
 PER_CLASS = 30
 OWNER = torch.arange(4).repeat_interleave(PER_CLASS) // 2
@@ -100,9 +100,10 @@ def test_familiarity_is_the_mean_log_closeness_of_the_companions():
 
 class TestNeighbours:
     def test_they_are_the_texts_with_the_largest_cosines_and_never_the_text_itself(self):
-        space = directions(torch.randn(50, 5, generator=torch.Generator().manual_seed(0)))
+        space = Space.of(torch.randn(50, 5, generator=torch.Generator().manual_seed(0)))
         found = nearest([space], 3, torch.arange(50))
-        cosines = space @ space.T
+        every = space[:]
+        cosines = every @ every.T
         for row in range(50):
             others = [other for other in range(50) if other != row]
             best = sorted(others, key=lambda other, row=row: -cosines[row, other])[:3]
@@ -110,9 +111,10 @@ class TestNeighbours:
 
     def test_several_spaces_are_asked_together(self):
         generator = torch.Generator().manual_seed(1)
-        spaces = [directions(torch.randn(40, width, generator=generator)) for width in (3, 7)]
+        spaces = [Space.of(torch.randn(40, width, generator=generator)) for width in (3, 7)]
         both = nearest(spaces, 5, torch.arange(40))
-        mean = (spaces[0] @ spaces[0].T + spaces[1] @ spaces[1].T) / 2
+        one, other = (space[:] for space in spaces)
+        mean = (one @ one.T + other @ other.T) / 2
         torch.testing.assert_close(both.cosines, mean.gather(1, both.rows))
 
     def test_a_large_corpus_is_compared_with_a_sample_that_the_seed_decides(self, monkeypatch):
@@ -121,7 +123,7 @@ class TestNeighbours:
         assert len(set(reference.tolist())) == 20
         assert torch.equal(reference, reference_rows(100, seed=1))
         assert not torch.equal(reference, reference_rows(100, seed=2))
-        space = directions(torch.randn(100, 5, generator=torch.Generator().manual_seed(0)))
+        space = Space.of(torch.randn(100, 5, generator=torch.Generator().manual_seed(0)))
         found = nearest([space], 4, reference)
         assert set(found.rows.flatten().tolist()) <= set(reference.tolist())
         assert all(row not in of_row for row, of_row in enumerate(found.rows.tolist()))
