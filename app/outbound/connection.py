@@ -15,6 +15,9 @@ import httpcore
 
 from app.outbound.addresses import Address, Network, is_public, is_within, parse
 
+_SECONDS_AN_ADDRESS = 5.0
+"""Before the next address of a host is tried, so that one that is a black hole does not take all the time."""
+
 Resolve = Callable[[str, int], Sequence[str]]
 """The addresses of a host and port. Blocks; raises `OSError` when there are none."""
 
@@ -85,10 +88,13 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         def check() -> list[str]:
             return self._guard.check(host, port, is_encrypted=self._is_encrypted)
 
-        *others, last = await anyio.to_thread.run_sync(check, abandon_on_cancel=True)
+        # A limiter of its own: name servers that never answer must not use up the threads of all others.
+        alone = anyio.CapacityLimiter(1)
+        *others, last = await anyio.to_thread.run_sync(check, abandon_on_cancel=True, limiter=alone)
+        brief = _SECONDS_AN_ADDRESS if timeout is None else min(timeout, _SECONDS_AN_ADDRESS)
         for address in others:
             try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
-            except httpcore.ConnectError:
+                return await self._network.connect_tcp(address, port, brief, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         return await self._network.connect_tcp(last, port, timeout, local_address, socket_options)

@@ -85,9 +85,9 @@ def _due(session: Session, limit: int, per_webhook: int, busy: Mapping[str, int]
     turn = func.row_number().over(partition_by=webhook_id, order_by=WebhookDelivery.next_attempt_at)
     ranked = select(WebhookDelivery.id, webhook_id, turn.label("turn")).where(*_IS_DUE).subquery()
     query = select(ranked.c.id, ranked.c.webhook_id, ranked.c.turn).where(ranked.c.turn <= per_webhook)
-    rows = session.execute(query.order_by(ranked.c.turn, ranked.c.id)).all()
-    free = [row.id for row in rows if row.turn + busy.get(row.webhook_id, 0) <= per_webhook]
-    return free[:limit]
+    # What is under way counts as a turn: a webhook with nothing under way comes first, however new it is.
+    turns = sorted((row.turn + busy.get(row.webhook_id, 0), row.id) for row in session.execute(query))
+    return [delivery_id for turn, delivery_id in turns if turn <= per_webhook][:limit]
 
 
 def _claimed(session: Session, delivery_id: str) -> Claim:

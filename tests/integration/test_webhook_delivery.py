@@ -21,7 +21,7 @@ from standardwebhooks import WebhookVerificationError
 
 from app.domain.status import Status
 from app.domain.webhook import WebhookEvent
-from app.persistence import amalgamations, outbox, webhooks
+from app.persistence import amalgamations, deliveries, outbox, webhooks
 from app.persistence.tables import Webhook, WebhookDelivery
 from app.services import webhooks as use_cases
 from app.services.backend import Backend
@@ -416,6 +416,16 @@ class TestRetries:
 
 
 class TestConcurrency:
+    def test_whoever_has_nothing_under_way_is_next_before_many_who_have(self, backend: Backend) -> None:
+        crowd = [add_webhook(backend, owner="crowd") for _ in range(3)]
+        newcomer = add_webhook(backend, owner="newcomer")
+        for webhook in (*crowd, *crowd, newcomer):
+            use_cases.test(backend, webhook.owner, webhook.id)
+        busy = {webhook.id: 1 for webhook in crowd}
+        with backend.database.write() as session:
+            (taken,) = deliveries.claim(session, limit=1, per_webhook=4, busy=busy, lease_seconds=60)
+            assert taken.webhook.id == newcomer.id
+
     def test_a_slow_receiver_holds_up_nobody_else(self, backend: Backend, receiver: ScriptedServer) -> None:
         with slow_receiver() as (slow, let_go):
             hanging = add_webhook(backend, slow.url, events=[WebhookEvent.STARTED])
