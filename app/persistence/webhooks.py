@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from app.persistence.tables import Webhook
+from app.persistence.tables import IdempotencyKey, Webhook
 from app.persistence.time import now
 
 BOTH_SECRETS_SECONDS = 24 * 3600
@@ -28,7 +28,13 @@ def rotate(session: Session, webhook: Webhook, secret: str) -> None:
     webhook.previous_secret = webhook.secret
     webhook.previous_secret_until = session.scalar(select(now(BOTH_SECRETS_SECONDS)))
     webhook.secret = secret
+    forget_answers(session, webhook.id)
     session.flush()
+
+
+def forget_answers(session: Session, webhook_id: str) -> None:
+    """Those kept under an `Idempotency-Key`: they hold the first secret."""
+    session.execute(delete(IdempotencyKey).where(IdempotencyKey.resource_id == webhook_id))
 
 
 def disable(session: Session, webhook_id: str, reason: str) -> None:

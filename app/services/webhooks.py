@@ -36,7 +36,7 @@ def create(
     once: Once | None,
     render: Render,
 ) -> Answer:
-    """A new webhook. Its secret is in the answer, and nowhere else.
+    """A new webhook. Its secret is in the answer, and in that to a repeated request until it is rotated.
 
     Raises:
         InvalidRequestError: the URL is none that muka sends to.
@@ -92,6 +92,7 @@ def delete(backend: Backend, owner: str, webhook_id: str) -> None:
     """
     with backend.database.write() as session:
         session.delete(_find(session, owner, webhook_id, lock=True))
+        webhooks.forget_answers(session, webhook_id)
 
 
 def rotate(backend: Backend, owner: str, webhook_id: str) -> Webhook:

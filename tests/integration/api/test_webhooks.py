@@ -99,6 +99,19 @@ class TestLifecycle:
         for answer in (api.get(f"/webhooks/{created['id']}"), listed, api.get("/webhooks")):
             assert "whsec_" not in answer.text
 
+    def test_a_replaced_secret_is_not_replayed_any_more(
+        self, api: TestClient, receiver: ScriptedServer
+    ) -> None:
+        once = {"Idempotency-Key": "order-7"}
+        body = {"url": receiver.url}
+        created = api.post("/webhooks", json=body, headers=once).json()
+        assert api.post("/webhooks", json=body, headers=once).json() == created
+        api.post(f"/webhooks/{created['id']}/rotate")
+        again = api.post("/webhooks", json=body, headers=once)
+        assert created["secret"] not in again.text
+        api.delete(f"/webhooks/{again.json()['id']}")
+        assert again.json()["secret"] not in api.post("/webhooks", json=body, headers=once).text
+
     def test_what_is_deleted_is_gone(self, api: TestClient, backend: Backend) -> None:
         webhook = add_webhook(backend)
         assert api.delete(f"/webhooks/{webhook.id}").status_code == 204
