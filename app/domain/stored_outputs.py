@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Self
 
 from app.domain.methods import CATALOGUE
@@ -82,6 +83,11 @@ class Asked:
             company=company,
         )
 
+    @cached_property
+    def _company(self) -> str:
+        """Once for all keys: the labels of many teachers are long."""
+        return hashlib.sha256(json.dumps(self.company).encode()).hexdigest()
+
     @property
     def pieces(self) -> tuple[Piece, ...]:
         """Those that a teacher's whole answer consists of."""
@@ -110,6 +116,6 @@ class Asked:
         if piece is Piece.SAMPLES:
             facts |= {"passes": self.passes, "dropout": [self.seed, shard]}
             if self.bound is not None:
-                facts |= {"bound": self.bound, "score": self.score, "company": self.company}
+                facts |= {"bound": self.bound, "score": self.score, "company": self._company}
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return f"{PREFIX}/{digest}.safetensors"

@@ -40,7 +40,7 @@ def get(backend: Backend, owner: str, job_id: str) -> Job:
         NotFoundError: there is none, or it is another owner's.
     """
     with backend.database.read() as session:
-        return Job.of(session, _find(session, owner, job_id))
+        return Job.of(session, find(session, owner, job_id))
 
 
 def look(backend: Backend, job_id: str, known: int | None, limit: int) -> tuple[Job, Sequence[Event]]:
@@ -102,7 +102,7 @@ def cancel(backend: Backend, owner: str, job_id: str, *, keep_best: bool = False
         ConflictError: it has succeeded or failed already; or it was cancelled, and there is no student.
     """
     with backend.database.write() as session:
-        row = _find(session, owner, job_id, lock=True)
+        row = find(session, owner, job_id, lock=True)
         if row.status == Status.QUEUED:
             message, to = "cancelled by the user while queued", Status.CANCELLED
         else:
@@ -134,7 +134,7 @@ def delete(backend: Backend, owner: str, job_id: str) -> None:
         ConflictError: it has not ended, or a live job needs one of its checkpoints.
     """
     with backend.database.write() as session:
-        row = _find(session, owner, job_id, lock=True)
+        row = find(session, owner, job_id, lock=True)
         if row.status not in TERMINAL:
             raise ConflictError(
                 f"the job is {row.status}; cancel it (POST /amalgamations/{job_id}/cancel) and delete it "
@@ -159,7 +159,7 @@ def events_after(backend: Backend, owner: str, job_id: str, sequence: int, limit
         NotFoundError: there is no such job.
     """
     with backend.database.read() as session:
-        _find(session, owner, job_id)
+        find(session, owner, job_id)
         return events.after(session, job_id, sequence, limit=limit + 1)
 
 
@@ -183,11 +183,16 @@ def training_curve(backend: Backend, owner: str, job_id: str) -> list[dict[str, 
         NotFoundError: there is no such job.
     """
     with backend.database.read() as session:
-        _find(session, owner, job_id)
+        find(session, owner, job_id)
         return events.metric_points(session, job_id)
 
 
-def _find(session: Session, owner: str, job_id: str, *, lock: bool = False) -> Amalgamation:
+def find(session: Session, owner: str, job_id: str, *, lock: bool = False) -> Amalgamation:
+    """The row of the owner's job; locked, whoever deletes it, sweeps its files or resumes it waits.
+
+    Raises:
+        NotFoundError: there is none, or it is another owner's.
+    """
     row = None
     if has_prefix(job_id, Prefix.AMALGAMATION):
         row = amalgamations.find(session, job_id, owner=owner, lock=lock)

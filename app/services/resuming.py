@@ -2,14 +2,13 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import ConflictError, NotFoundError
-from app.domain.identifiers import Prefix, has_prefix
+from app.domain.errors import ConflictError
 from app.domain.status import TERMINAL, Status
 from app.persistence import amalgamations, checkpoints
 from app.persistence.losses import NO_LEASE
 from app.persistence.tables import Amalgamation
 from app.services.backend import Backend
-from app.services.jobs import Job
+from app.services.jobs import Job, find
 from app.services.submission import lock_inputs, refuse_a_full_queue, send
 
 RESUMABLE = (Status.FAILED, Status.CANCELLED)
@@ -28,7 +27,7 @@ def resume(backend: Backend, owner: str, job_id: str) -> Job:
     """
     refuse_a_full_queue(backend, owner)
     with backend.database.write() as session:
-        row = _find(session, owner, job_id)
+        row = find(session, owner, job_id, lock=True)
         _refuse_status(row)
         _refuse_kept_student(session, row)
         _refuse_missing_inputs(session, row)
@@ -41,15 +40,6 @@ def resume(backend: Backend, owner: str, job_id: str) -> Job:
         job = Job.of(session, changed or row)
     send(backend, job_id)
     return job
-
-
-def _find(session: Session, owner: str, job_id: str) -> Amalgamation:
-    """Locked: whoever deletes it, sweeps its files or resumes it as well waits."""
-    is_id = has_prefix(job_id, Prefix.AMALGAMATION)
-    row = amalgamations.find(session, job_id, owner=owner, lock=True) if is_id else None
-    if row is None:
-        raise NotFoundError(f"there is no amalgamation {job_id[:100]!r}")
-    return row
 
 
 def _refuse_status(row: Amalgamation) -> None:
