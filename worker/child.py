@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from types import FrameType
 from typing import Self
@@ -21,8 +22,10 @@ LOST = 3
 class StopSwitch:
     """Turns SIGTERM, a warm stop, into a wish that the running attempt is told of, whenever it comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop_seconds: float) -> None:
+        """`stop_seconds`: after which an attempt that has not ended is killed; it goes on elsewhere."""
         self.requested = False
+        self._stop_seconds = stop_seconds
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -36,12 +39,19 @@ class StopSwitch:
         """From now on it is this process that is told."""
         self._child = child
         if self.requested:
-            child.send_signal(signal.SIGTERM)
+            self._tell(child)
 
     def _request(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
         if self._child is not None:
-            self._child.send_signal(signal.SIGTERM)
+            self._tell(self._child)
+
+    def _tell(self, child: subprocess.Popen[bytes]) -> None:
+        """It may be deaf for a while, in a download or an import."""
+        child.send_signal(signal.SIGTERM)
+        end = threading.Timer(self._stop_seconds, child.kill)
+        end.daemon = True
+        end.start()
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Lost:
     why: str
     """In a few words."""
     stopped: bool
-    """It was asked to stop before it could listen: no loss."""
+    """It was asked to stop and could not listen: no loss."""
 
 
 def run_attempt(settings: Settings, job_id: str, attempt: int, stop: StopSwitch) -> Lost | None:
@@ -66,7 +76,7 @@ def run_attempt(settings: Settings, job_id: str, attempt: int, stop: StopSwitch)
     log.info("attempt %d of %s ended with %d", attempt, job_id, status)
     if status in (0, LOST):
         return None
-    return Lost(_how(status), stop.requested and status == -signal.SIGTERM)
+    return Lost(_how(status), stop.requested and status in (-signal.SIGTERM, -signal.SIGKILL))
 
 
 def thread_count(settings: Settings) -> int:

@@ -214,7 +214,7 @@ class Lease:
             yield
         finally:
             self._done.set()
-            thread.join()
+            thread.join(self._heartbeat_seconds)  # a database that is silent must not keep the process
 
     def _beat(self) -> None:
         while not self._done.wait(min(_LOOK_EVERY_SECONDS, self._heartbeat_seconds)):

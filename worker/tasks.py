@@ -14,7 +14,7 @@ def run_amalgamation(job_id: str) -> None:
     settings = get_settings()
     database = Database(settings.resolved_database_url())
     try:
-        with StopSwitch() as stop:
+        with StopSwitch(settings.stop_seconds) as stop:
             if stop.requested:
                 return
             attempt = claim(database, job_id, worker=worker_name(), lease_seconds=settings.lease_seconds)

@@ -19,23 +19,38 @@ def _sleeper() -> subprocess.Popen[bytes]:
 
 class TestStopSwitch:
     def test_it_tells_the_child_that_runs(self) -> None:
-        with StopSwitch() as stop, _sleeper() as child:
+        with StopSwitch(30) as stop, _sleeper() as child:
             stop.guard(child)
             os.kill(os.getpid(), signal.SIGTERM)
             assert child.wait(10) == -signal.SIGTERM
             assert stop.requested
 
     def test_it_tells_a_child_that_starts_later(self) -> None:
-        with StopSwitch() as stop:
+        with StopSwitch(30) as stop:
             os.kill(os.getpid(), signal.SIGTERM)
             wait_until(lambda: stop.requested, "the signal arrives", seconds=5)
             with _sleeper() as child:
                 stop.guard(child)
                 assert child.wait(10) == -signal.SIGTERM
 
+    def test_a_child_that_does_not_listen_is_killed_when_its_time_is_over(self) -> None:
+        deaf = (
+            "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+            "print('deaf', flush=True); time.sleep(60)"
+        )
+        with (
+            StopSwitch(0.2) as stop,
+            subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE) as child,
+        ):
+            assert child.stdout is not None
+            child.stdout.readline()
+            stop.guard(child)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert child.wait(10) == -signal.SIGKILL
+
     def test_it_puts_the_former_handler_back(self) -> None:
         before = signal.getsignal(signal.SIGTERM)
-        with StopSwitch():
+        with StopSwitch(30):
             assert signal.getsignal(signal.SIGTERM) != before
         assert signal.getsignal(signal.SIGTERM) == before
 
