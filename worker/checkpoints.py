@@ -37,7 +37,7 @@ class Checkpoints:
     def tidy(self, newest: str, kept: Set[str]) -> None:
         """Leave of what was written before the newest one only the models that are kept."""
         for prefix in self._all():
-            if _attempt(prefix) > self._attempt or _step(prefix) >= _step(newest):
+            if _attempt(prefix) > self._attempt or _step(prefix) > _step(newest) or prefix == newest:
                 continue
             for gone in RESUME_FILES if prefix in kept else ("",):
                 self._store.delete(f"{prefix}/{gone}".rstrip("/"))

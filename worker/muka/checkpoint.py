@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
+from worker.muka.errors import CheckpointUnusableError
+
 _FORMAT = 2
 
 
@@ -76,11 +78,13 @@ def read_position(folder: Path, fingerprint: str) -> Position:
     """The position of a checkpoint, if it belongs to this training.
 
     Raises:
-        ValueError: It belongs to another training or was written in another format.
+        CheckpointUnusableError: It belongs to another training or was written in another format.
     """
     state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     if state.pop("format") != _FORMAT or state["fingerprint"] != fingerprint:
-        raise ValueError("resume_from is a checkpoint of another recipe, corpus, supervision or version")
+        raise CheckpointUnusableError(
+            "resume_from is a checkpoint of another recipe, corpus, supervision or version"
+        )
     del state["total_steps"]
     return Position(**{**state, "epoch_losses": tuple(state["epoch_losses"])})
 

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from worker.muka.batching import Rows, TokenisedTexts, epoch_batches, to_device, tokenise
 from worker.muka.checkpoint import Checkpoint, Position, read_position, restore
 from worker.muka.dropout import seeded_dropout
-from worker.muka.errors import DivergedError, OutOfMemoryError_, StoppedError
+from worker.muka.errors import CheckpointUnusableError, DivergedError, OutOfMemoryError_, StoppedError
 from worker.muka.forward import forward
 from worker.muka.memory import is_out_of_memory, release_memory
 from worker.muka.methods.interface import Objective, Supervision
@@ -198,8 +199,15 @@ class _Loop:
 
     def resume(self, folder: Path) -> None:
         """Go on from a checkpoint of the same training."""
-        position = read_position(folder, self._fingerprint)
-        restore(folder, self._student.model, self._objective, self._optimizer)
+        try:
+            position = read_position(folder, self._fingerprint)
+            restore(folder, self._student.model, self._objective, self._optimizer)
+        except CheckpointUnusableError:
+            raise
+        except (ValueError, KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise CheckpointUnusableError(f"resume_from is a damaged checkpoint: {error}") from error
         if self._vocabulary is not None:
             self._vocabulary.read()
         self.step, self._micro_batch = position.step, position.micro_batch

@@ -1,6 +1,6 @@
 """Texts that lie close together: exact nearest neighbours by cosine, in blocks, without an index."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -67,13 +67,16 @@ def reference_rows(n: int, seed: int) -> Tensor:
     return torch.randperm(n, generator=generator)[:REFERENCE_TEXTS].sort().values
 
 
-def nearest(spaces: Sequence[Space], k: int, reference: Tensor) -> Neighbours:
+def nearest(
+    spaces: Sequence[Space], k: int, reference: Tensor, on_block: Callable[[], None] = lambda: None
+) -> Neighbours:
     """The k nearest reference texts by the mean cosine over several spaces.
 
     Args:
         spaces: Of the same n texts.
         k: Fewer than there are reference texts.
         reference: Row numbers [r], rising.
+        on_block: Called before each block of texts.
     """
     n = len(spaces[0])
     sought = [space[reference] for space in spaces]
@@ -81,6 +84,7 @@ def nearest(spaces: Sequence[Space], k: int, reference: Tensor) -> Neighbours:
     place[reference] = torch.arange(len(reference))
     found = []
     for start in range(0, n, _ROWS_AT_ONCE):
+        on_block()
         rows = slice(start, start + _ROWS_AT_ONCE)
         own = place[rows]
         cosines = torch.zeros(len(own), len(reference))

@@ -1,5 +1,6 @@
 """What every stage has in its hands."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +49,11 @@ class Run:
         """Raises `StoppedError` when there is a reason to stop."""
         if self.should_stop():
             raise StoppedError
+
+    def stop_or_go_on(self) -> None:
+        """As `stop_if_asked`, and a sign that something moves, where there is no progress to count."""
+        self.stop_if_asked()
+        self.assignment.lease.moved_at = time.monotonic()
 
     def counter(self, total: int) -> Callable[[float], None]:
         """Adds up what the library says is done, and is where long passes without `should_stop` end."""

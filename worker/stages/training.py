@@ -16,6 +16,7 @@ from worker.muka import (
     create_student,
     distil,
 )
+from worker.muka.errors import CheckpointUnusableError
 from worker.muka.forward import feature_width
 from worker.muka.parts import answered, supervise
 from worker.scores import Scores
@@ -39,7 +40,7 @@ def train(run: Run, scores: list[Scores], saving: Saving) -> Trained:
         lease.tell("checkpoint", f"going on from step {newest.name}", {"step": int(newest.name)})
         try:
             return _distil(run, scores, saving, newest)
-        except ValueError as error:
+        except CheckpointUnusableError as error:
             # Another device or library version computed other scores: those steps are of no use here.
             lease.tell("warning", f"the checkpoint is not used: {error}")
     return _distil(run, scores, saving, None)
@@ -54,6 +55,7 @@ def _distil(run: Run, scores: list[Scores], saving: Saving, resume_from: Path | 
         embeddings=_embeddings(run, student),
         student_width=feature_width(student.model),
         seed=seed,
+        on_block=run.stop_or_go_on,
     )
     supervision = supervise(run.method, evidence, run.scratch)
 

@@ -71,10 +71,11 @@ class Consensus(Method):
             return g
         spaces = [Space.of(features) for features in _features(evidence)]
         reference = reference_rows(len(evidence), evidence.seed)
-        known = [nearest([space], _COMPANIONS, reference) for space in spaces]
-        g = g + self.familiarity * company * torch.stack([familiarity(each) for each in known], dim=-1)
+        on_block = evidence.on_block
+        known = [familiarity(nearest([space], _COMPANIONS, reference, on_block)) for space in spaces]
+        g = g + self.familiarity * company * torch.stack(known, dim=-1)
         k = min(self.neighbours, int(texts_per_label / 2))
-        return _smoothed(g, nearest(spaces, k, reference)) if k else g
+        return _smoothed(g, nearest(spaces, k, reference, on_block)) if k else g
 
 
 def familiarity(companions: Neighbours) -> Tensor:

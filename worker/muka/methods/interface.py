@@ -8,7 +8,7 @@ corpus, concatenated logits, features), and its loss may want whatever it prepar
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -46,6 +46,7 @@ class Evidence:
         student_width: Width of the student's pooled features, for adapters.
         seed: The training's, for the first weights of adapters.
         corpus: The evidence of the whole corpus, where this is a part of it.
+        on_block: Called every now and then by what takes long; what it raises ends that.
     """
 
     label_space: LabelSpace
@@ -54,6 +55,7 @@ class Evidence:
     student_width: int | None = None
     seed: int = 1
     corpus: "Evidence | None" = None
+    on_block: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self.outputs[0])

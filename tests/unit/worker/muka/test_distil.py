@@ -10,7 +10,13 @@ from torch.nn import functional
 from tests.tiny_models import TEXTS
 from worker.muka.checkpoint import Checkpoint
 from worker.muka.distil import DistilReport, StepReport, distil, make_optimizer
-from worker.muka.errors import CorpusEmptyError, DivergedError, OutOfMemoryError_, StoppedError
+from worker.muka.errors import (
+    CheckpointUnusableError,
+    CorpusEmptyError,
+    DivergedError,
+    OutOfMemoryError_,
+    StoppedError,
+)
 from worker.muka.forward import Answer
 from worker.muka.losses import weighted_kl
 from worker.muka.methods import GoldenKL, Objective, Supervision
@@ -159,14 +165,25 @@ class TestCheckpoints:
     def test_one_of_another_recipe_is_refused(self, new_student, tmp_path, change):
         _train_with_a_stop(new_student, 2, tmp_path)
         other = Training(**{**vars(TRAINING), **change})
-        with pytest.raises(ValueError, match="another recipe"):
+        with pytest.raises(CheckpointUnusableError, match="another recipe"):
             distil(new_student(), TEXTS, _supervision(), other, resume_from=tmp_path)
 
     def test_one_of_another_loss_is_refused(self, new_student, tmp_path):
         _train_with_a_stop(new_student, 2, tmp_path)
         supervision = _supervision(GoldenKL(temperature=2.0))
-        with pytest.raises(ValueError, match="another recipe"):
+        with pytest.raises(CheckpointUnusableError, match="another recipe"):
             distil(new_student(), TEXTS, supervision, TRAINING, resume_from=tmp_path)
+
+    @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors"])
+    @pytest.mark.parametrize("content", [b"", b"{}", None])
+    def test_a_damaged_one_is_refused(self, new_student, tmp_path, name, content):
+        _train_with_a_stop(new_student, 2, tmp_path)
+        if content is None:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(CheckpointUnusableError, match="damaged"):
+            distil(new_student(), TEXTS, _supervision(), TRAINING, resume_from=tmp_path)
 
     def test_one_of_another_corpus_is_refused(self, new_student, tmp_path):
         _train_with_a_stop(new_student, 2, tmp_path)
