@@ -36,7 +36,7 @@ def of_training(
         texts: the n texts of the corpus.
         scores: of each teacher.
         supervision: what the student was taught.
-        choice: whom the teachers' certainty chooses, whether or not the method heeds it.
+        choice: whom the method chose; where it chooses nobody, whom the teachers' certainty would.
         trained: how the training went.
         predictions: the student's probabilities for the corpus, [n, |L|].
     """

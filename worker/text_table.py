@@ -1,4 +1,4 @@
-"""One row a text of the corpus: whom the teachers' certainty chose, and what the student answers."""
+"""One row a text of the corpus: who was chosen as its teacher, and what the student answers."""
 
 import contextlib
 from collections.abc import Sequence

@@ -48,7 +48,7 @@ def _even_attention(
 
 
 def _is_plain(module: nn.Module, others: dict[str, Any]) -> bool:
-    causal = others.get("is_causal") or getattr(module, "is_causal", False)
+    causal = others.get("is_causal") or getattr(module, "is_causal", True)  # as transformers reads it
     return not causal and all(others.get(name) is None for name in _OTHER_ARGUMENTS)
 
 

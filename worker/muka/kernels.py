@@ -28,7 +28,12 @@ def fused_linear(model: nn.Module) -> AbstractContextManager[None]:
 
 
 def _has_onednn() -> bool:
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
+    """Whether the operator is there, and this processor has the instructions that it needs."""
+    known = torch.ops.mkldnn
+    if not all(hasattr(known, name) for name in ("_linear_pointwise", "_is_mkldnn_bf16_supported")):
+        return False
+    is_built = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+    return is_built and bool(known._is_mkldnn_bf16_supported())  # noqa: SLF001  (an operator)
 
 
 def _replacements(model: nn.Module) -> Iterator[Replacement]:

@@ -15,8 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from worker.muka.columns import spans
+
 _ROWS_AT_ONCE = 256
 """Rows that fit into a processor's cache while they are decayed."""
+
+_TOKENS_AT_ONCE = 1 << 20
 
 
 class UsedVocabulary:
@@ -28,9 +32,11 @@ class UsedVocabulary:
     """
 
     def __init__(self, embedding: nn.Embedding, ids: NDArray[np.int32], pad_id: int) -> None:
-        occurs = torch.zeros(embedding.num_embeddings, dtype=torch.bool)
-        occurs[torch.from_numpy(np.unique(ids)).long()] = True
-        occurs[pad_id] = True
+        found = np.zeros(embedding.num_embeddings, dtype=bool)
+        for span in spans(len(ids), _TOKENS_AT_ONCE):
+            found[ids[span]] = True
+        found[pad_id] = True
+        occurs = torch.from_numpy(found)
         device = embedding.weight.device
         self.embedding = embedding
         self._used, self._unused = (rows.nonzero().flatten().to(device) for rows in (occurs, ~occurs))

@@ -1,4 +1,4 @@
-"""Whom the teachers' certainty chose."""
+"""Whom the method, or the teachers' certainty, chose."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -37,7 +37,7 @@ def evaluate(run: Run, scores: list[Scores], trained: Trained) -> Findings:
     held_out_corpus = work.evaluation_corpus
     gold = read_labelled(work.store, held_out_corpus, run.scratch) if held_out_corpus else None
     held_out = len(gold.texts) if gold else 0
-    counter = run.counter(len(run.texts) + held_out * (1 + len(run.folders)))
+    counter = run.counter(len(run.texts) + held_out * (1 + len(scores)))
 
     def predict(texts: Sequence[str]) -> torch.Tensor:
         training = run.training
@@ -47,7 +47,7 @@ def evaluate(run: Run, scores: list[Scores], trained: Trained) -> Findings:
 
     evidence = Evidence(run.labels, [found.outputs for found in scores])
     ensemble, predictions = Ensemble.like(run.method), answered(predict, run.texts, run.scratch)
-    choice = choose(ensemble, evidence, run.scratch)
+    choice = trained.supervision.choice or choose(ensemble, evidence, run.scratch)
     told = report.of_training(
         work,
         texts=run.texts,
