@@ -12,7 +12,7 @@ RELEASES = {
     "0.36": ("huggingface_hub==0.36.*",),
     # Its command line needs click, which came with typer in those days.
     "1.0": ("huggingface_hub==1.0.*", "click"),
-    "newest": ("huggingface_hub",),
+    "newest": ("huggingface_hub<3",),
 }
 
 

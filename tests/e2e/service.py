@@ -22,6 +22,7 @@ QUICK = {
     "MUKA_CARETAKER_SECONDS": "0.3",
     "MUKA_CHECKPOINT_SECONDS": "0.2",
     "MUKA_THREADS": "1",
+    "MUKA_STOP_SECONDS": "20",
 }
 
 
@@ -59,7 +60,7 @@ class Muka:
 
 @contextmanager
 def muka(arguments: Sequence[str], folder: Path, environment: dict[str, str]) -> Iterator[Muka]:
-    """Run `muka …`; it must end within 30 s of SIGTERM."""
+    """Run `muka …`; it must end within 60 s of SIGTERM."""
     log = folder / f"{arguments[0]}-{os.urandom(3).hex()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -75,7 +76,7 @@ def muka(arguments: Sequence[str], folder: Path, environment: dict[str, str]) ->
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()

@@ -21,7 +21,7 @@ PREDICTOR = "worker.predictor"
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Muka]:
-    with serving(tmp_path_factory.mktemp("muka") / "data", MUKA_PREDICTION_IDLE_SECONDS="3") as running:
+    with serving(tmp_path_factory.mktemp("muka") / "data", MUKA_PREDICTION_IDLE_SECONDS="10") as running:
         yield running
 
 
@@ -53,7 +53,7 @@ def broker_url(service: Muka) -> str:
 
 def test_it_starts_when_it_is_asked_and_ends_when_it_is_not(service: Muka, student: str) -> None:
     service.child("celery.*worker")
-    assert predictors(service) == []
+    wait_until(lambda: predictors(service) == [], "nobody asks")
     first = ask(service, student)
     assert [answer["label"] in LABELS for answer in first["data"]] == [True, True]
     (pid,) = predictors(service)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def installation(
         "MUKA_STORE_DIR": str(tmp_path / "store"),
         "MUKA_DATA_DIR": str(tmp_path / "unused"),
         "MUKA_SCRATCH_DIR": str(tmp_path / "scratch"),
-        "MUKA_LEASE_SECONDS": "8",
+        "MUKA_LEASE_SECONDS": "15",
     }
     command = [sys.executable, "-m", "app.cli", "migrate"]
     told = subprocess.check_output(command, cwd=ROOT, env={**os.environ, **QUICK, **environment}, text=True)
@@ -104,13 +104,16 @@ def test_a_worker_that_is_stopped_and_one_that_is_frozen_hand_the_job_on(
         frozen = [second.process.pid, *(pid for pid, _ in descendants(second.process.pid))]
         for pid in frozen:
             os.kill(pid, signal.SIGSTOP)
-        with _worker(installation, "third"):
-            job = installation.ended(job_id)
-            assert (job.status, job.attempt, job.losses) == (Status.SUCCEEDED, 3, 1)
-            before = messages_of(installation.database, job_id)
+        try:
+            with _worker(installation, "third"):
+                job = installation.ended(job_id)
+                assert (job.status, job.attempt, job.losses) == (Status.SUCCEEDED, 3, 1)
+                before = messages_of(installation.database, job_id)
+        finally:  # or its end could not be asked for
             for pid in frozen:
-                os.kill(pid, signal.SIGCONT)
-            wait_until(lambda: "ended with 3" in second.output(), "the stale attempt sees that it is stale")
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: "ended with 3" in second.output(), "the stale attempt sees that it is stale")
     assert messages_of(installation.database, job_id) == before
     assert student_of(installation.database, job_id).storage_prefix.endswith("/attempt-3")
     story = [message for message in before if "claimed" in message or "attempt" in message]

@@ -79,8 +79,7 @@ class TestQueue:
 class TestUploads:
     @pytest.fixture
     def app(self, sqlite_settings: Settings) -> FastAPI:
-        limits = {"max_uploads": 2, "upload_idle_seconds": 1.0}
-        return create_app(sqlite_settings.model_copy(update=limits))
+        return create_app(sqlite_settings.model_copy(update={"max_uploads": 2}))
 
     @pytest.fixture
     def service(self, app: FastAPI) -> Iterator[httpx.Client]:
@@ -116,12 +115,15 @@ class TestUploads:
         assert [answer.status_code for answer in answers] == [201, 201]
         assert _upload(service, b"at last\nthere is room\n").status_code == 201
 
-    def test_that_stand_still_lose_their_place(self, app: FastAPI, service: httpx.Client) -> None:
-        for _ in range(2):
-            answer = _stalled_upload(str(service.base_url.host), int(service.base_url.port or 0))
-            assert answer.startswith(b"HTTP/1.1 408")
-            assert b"MUKA_UPLOAD_IDLE_SECONDS" in answer
-        assert app.state.upload_slots.free == 2
+    def test_that_stand_still_lose_their_place(self, sqlite_settings: Settings) -> None:
+        limits = {"max_uploads": 2, "upload_idle_seconds": 1.0}
+        app = create_app(sqlite_settings.model_copy(update=limits))
+        with listening(app) as service:
+            for _ in range(2):
+                answer = _stalled_upload(str(service.base_url.host), int(service.base_url.port or 0))
+                assert answer.startswith(b"HTTP/1.1 408")
+                assert b"MUKA_UPLOAD_IDLE_SECONDS" in answer
+            assert app.state.upload_slots.free == 2
 
     def test_that_are_refused_give_their_place_back(self, app: FastAPI, service: httpx.Client) -> None:
         for content in (b"", b"\n\n", b"\0\xff\xfe"):
