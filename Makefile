@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='…']"
 	@sed -nE 's/^([a-z%-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
-	@echo "benchmarks: $(patsubst benchmarks/%.py,bench-%,$(subst _,-,$(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))))"
+	@echo "benchmarks: $(patsubst benchmarks/%.py,bench-%,$(subst _,-,$(filter-out benchmarks/_% benchmarks/plain_muka.py,$(wildcard benchmarks/*.py))))"
 
 setup: $(VENV)/.installed-dev ## make .venv with all that development needs
 

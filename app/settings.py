@@ -25,7 +25,9 @@ def _separated(value: Any) -> Any:
 class Settings(BaseSettings):
     """Every setting, with its default for the embedded service on a laptop."""
 
-    model_config = SettingsConfigDict(env_prefix="MUKA_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="MUKA_", env_parse_none_str="null", extra="ignore", frozen=True
+    )
 
     # Where things live
     data_dir: Path = Path("muka-data")
