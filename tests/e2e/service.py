@@ -106,6 +106,8 @@ def descendants(pid: int) -> list[tuple[int, str]]:
 
 
 def is_alive(pid: int) -> bool:
-    """False once it is gone, or only waits to be reaped."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False, text=True)
-    return state.stdout.strip() not in ("",) and not state.stdout.startswith("Z")
+    """False once its last thread has ended: only then are its sockets closed. It may wait to be reaped."""
+    threads = ["-L"] if sys.platform == "linux" else []
+    command = ["ps", *threads, "-o", "stat=", "-p", str(pid)]
+    states = subprocess.run(command, capture_output=True, check=False, text=True).stdout.split()
+    return any(not state.startswith(("Z", "X")) for state in states)

@@ -89,7 +89,7 @@ def inputs(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     return site.inputs(tmp_path_factory.mktemp("models"))
 
 
-def _job(site: Site, inputs: dict[str, Any], *, epochs: int = 30) -> str:
+def _job(site: Site, inputs: dict[str, Any], *, epochs: int = 120) -> str:
     training = {"epochs": epochs, "batch_size": 8, "learning_rate": 1e-3}
     return add_job(site.database, **inputs, training=training, method={"mc_samples": 2})
 

@@ -65,7 +65,7 @@ def installation(
         "MUKA_STORE_DIR": str(tmp_path / "store"),
         "MUKA_DATA_DIR": str(tmp_path / "unused"),
         "MUKA_SCRATCH_DIR": str(tmp_path / "scratch"),
-        "MUKA_LEASE_SECONDS": "15",
+        "MUKA_LEASE_SECONDS": "10",
     }
     command = [sys.executable, "-m", "app.cli", "migrate"]
     told = subprocess.check_output(command, cwd=ROOT, env={**os.environ, **QUICK, **environment}, text=True)
@@ -91,7 +91,7 @@ def _worker(installation: Installation, name: str) -> AbstractContextManager[Muk
 def test_a_worker_that_is_stopped_and_one_that_is_frozen_hand_the_job_on(
     installation: Installation, api: Muka, tmp_path: Path
 ) -> None:
-    job_id = installation.job(tmp_path / "models", epochs=100)
+    job_id = installation.job(tmp_path / "models", epochs=150)
     with _worker(installation, "first") as first:
         installation.trains(job_id, 1)
         first.process.send_signal(signal.SIGTERM)
