@@ -122,6 +122,21 @@ class TestSuccess:
         labels = [row["label"] for row in rows]
         assert report["predicted_labels"] == {label: labels.count(label) for label in report["labels"]}
 
+    def test_the_table_tells_whom_the_method_chose_and_not_whom_certainty_would_have(
+        self, bench: Bench
+    ) -> None:
+        job_id = bench.job(whole_method={"name": "consensus", "temperature": 100.0})
+        assert bench.run(job_id) == 0
+        job = job_of(bench.database, job_id)
+        assert job.report is not None
+        assert job.report["choice"]["decides"]
+        folder = bench.store.local_path(student_of(bench.database, job_id).storage_prefix)
+        rows = pq.read_table(folder / "texts.parquet").to_pylist()
+        assert all(row["weights"] == pytest.approx([0.5, 0.5], abs=0.05) for row in rows), (
+            "by that temperature"
+        )
+        assert any(abs(row["certainty"][0] - row["certainty"][1]) > 0.1 for row in rows)
+
     def test_the_event_log_tells_stages_scores_metrics_and_the_end(self, bench: Bench) -> None:
         job_id = bench.job()
         bench.run(job_id)
