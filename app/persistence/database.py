@@ -8,6 +8,9 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.orm import Session, sessionmaker
 
+IDLE_TRANSACTION_SECONDS = 20
+"""A transaction that writes, and in which nothing is asked of Postgres for so long, is rolled back."""
+
 _PATIENCE = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -57,9 +60,7 @@ class Database:
 
 def _engine(url: str) -> Engine:
     if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(
-            url, pool_pre_ping=True, pool_size=10, max_overflow=20, pool_timeout=10, connect_args=_PATIENCE
-        )
+        return _postgres(url)
     name = make_url(url).database
     if name:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,5 +80,20 @@ def _engine(url: str) -> Engine:
     def _begin(connection: Any) -> None:
         is_write = connection.get_execution_options().get("muka_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+
+    return engine
+
+
+def _postgres(url: str) -> Engine:
+    engine = create_engine(
+        url, pool_pre_ping=True, pool_size=10, max_overflow=20, pool_timeout=10, connect_args=_PATIENCE
+    )
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # A process that is frozen in the middle of a transaction must not keep its locks from its successor.
+        if connection.get_execution_options().get("muka_write", False):
+            milliseconds = 1000 * IDLE_TRANSACTION_SECONDS
+            connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}")
 
     return engine
