@@ -15,9 +15,11 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
-from worker.muka.errors import CheckpointUnusableError
-
 _FORMAT = 2
+
+
+class CheckpointUnusableError(ValueError):
+    """A checkpoint that is damaged, or belongs to another training."""
 
 
 @dataclass(frozen=True)

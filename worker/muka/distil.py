@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from worker.muka.batching import Rows, TokenisedTexts, epoch_batches, to_device, tokenise
-from worker.muka.checkpoint import Checkpoint, Position, read_position, restore
+from worker.muka.checkpoint import Checkpoint, CheckpointUnusableError, Position, read_position, restore
 from worker.muka.dropout import seeded_dropout
-from worker.muka.errors import CheckpointUnusableError, DivergedError, OutOfMemoryError_, StoppedError
+from worker.muka.errors import DivergedError, OutOfMemoryError_, StoppedError
 from worker.muka.forward import forward
 from worker.muka.memory import is_out_of_memory, release_memory
 from worker.muka.methods.interface import Objective, Supervision

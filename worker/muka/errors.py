@@ -72,10 +72,6 @@ class OutOfMemoryError_(MukaLibraryError):  # noqa: N801, N818 - the name withou
     code = "out_of_memory"
 
 
-class CheckpointUnusableError(ValueError):
-    """A checkpoint that is damaged, or belongs to another training."""
-
-
 class DivergedError(MukaLibraryError):
     """The loss or its gradient is not a finite number any more."""
 

@@ -16,7 +16,7 @@ from worker.muka import (
     create_student,
     distil,
 )
-from worker.muka.errors import CheckpointUnusableError
+from worker.muka.checkpoint import CheckpointUnusableError
 from worker.muka.forward import feature_width
 from worker.muka.parts import answered, supervise
 from worker.scores import Scores

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.tiny_models import TEXTS
-from worker.muka.checkpoint import Checkpoint
+from worker.muka.checkpoint import Checkpoint, CheckpointUnusableError
 from worker.muka.distil import DistilReport, StepReport, distil, make_optimizer
 from worker.muka.errors import (
-    CheckpointUnusableError,
     CorpusEmptyError,
     DivergedError,
     OutOfMemoryError_,
