@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,9 +51,61 @@ def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float =
         time.sleep(0.02)
 
 
+@dataclass
+class Server:
+    """A process that listens; it can be stopped, killed and started again, at the same address."""
+
+    url: str
+    command: list[str]
+    folder: Path
+    stop_signal: signal.Signals
+    answers: Callable[[], bool]
+    identity: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        ends_with_us = partial(die_with_parent, os.getpid(), self.stop_signal)
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                preexec_fn=ends_with_us if sys.platform == "linux" else None,  # noqa: PLW1509  (it calls prctl and nothing else)
+                **self.identity,
+            )
+        wait_until(self._is_up, f"{self.url} answers")
+
+    def stop(self) -> None:
+        """In good order, which is what its signal asks for."""
+        self.process.send_signal(self.stop_signal)
+        try:
+            self.process.wait(20)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """Without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def _is_up(self) -> bool:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"{self.command!r} ended with {self.process.returncode}")
+        return self.answers()
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """A server of our own, without durability: the URL of its database `postgres`."""
+    """A server of our own: the URL of its database `postgres`."""
+    with running_postgres() as server:
+        yield server.url
+
+
+@contextmanager
+def running_postgres(*more_settings: str) -> Iterator[Server]:
+    """The same, in hand. What it has committed outlives its process, and with `fsync=on` the machine."""
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="muka-postgres-", dir="/tmp"))
     try:
@@ -65,17 +118,13 @@ def postgres_server() -> Iterator[str]:
         initdb = [binaries / "initdb", "-D", data, "-U", "muka", "-A", "trust", "--no-sync", "-E", "UTF8"]
         subprocess.run(initdb, check=True, capture_output=True, cwd=folder, **identity)
         settings = (f"port={port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={folder}")
-        settings += ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=200")
-        command = [
-            str(binaries / "postgres"),
-            "-D",
-            str(data),
-            *(part for s in settings for part in ("-c", s)),
-        ]
-        with _running(command, folder, signal.SIGINT, **identity) as server:
-            url = f"postgresql://muka@127.0.0.1:{port}/postgres"
-            wait_until(partial(_postgres_answers, url, server), "Postgres is up")
-            yield url
+        settings += ("fsync=off", "full_page_writes=off", "max_connections=200", *more_settings)
+        command = [str(binaries / "postgres"), "-D", str(data)]
+        command += [part for setting in settings for part in ("-c", setting)]
+        url = f"postgresql://muka@127.0.0.1:{port}/postgres"
+        answers = partial(_postgres_answers, url)
+        with running(Server(url, command, folder, signal.SIGINT, answers, identity)) as server:
+            yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -83,40 +132,31 @@ def postgres_server() -> Iterator[str]:
 @contextmanager
 def redis_server() -> Iterator[str]:
     """A server of our own, in memory only: its URL."""
+    with running_redis("--save", "") as server:
+        yield server.url
+
+
+@contextmanager
+def running_redis(*options: str) -> Iterator[Server]:
+    """The same, in hand, with further options of its command line."""
     folder = Path(tempfile.mkdtemp(prefix="muka-redis-"))
     port = free_port()
-    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder))
+    command = [redis_server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    url, answers = f"redis://127.0.0.1:{port}/0", partial(_redis_answers, port)
     try:
-        with _running([redis_server_binary(), *options], folder, signal.SIGTERM) as server:
-            wait_until(partial(_redis_answers, port, server), "the Redis server is up")
-            yield f"redis://127.0.0.1:{port}/0"
+        with running(Server(url, [*command, *options], folder, signal.SIGTERM, answers)) as server:
+            yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _running(
-    command: list[str], folder: Path, stop: signal.Signals, **identity: Any
-) -> Iterator[subprocess.Popen[bytes]]:
-    preexec = partial(die_with_parent, os.getpid(), stop) if sys.platform == "linux" else None
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            preexec_fn=preexec,  # noqa: PLW1509  (no threads run yet)
-            **identity,
-        )
+def running(server: Server) -> Iterator[Server]:
+    server.start()
     try:
         yield server
     finally:
-        server.send_signal(stop)
-        try:
-            server.wait(20)
-        finally:
-            server.kill()
-            server.wait()
+        server.stop()
 
 
 def _unprivileged_user() -> str | None:
@@ -143,8 +183,7 @@ def _postgres_binaries(folder: Path) -> Path:
     return package / "pginstall" / "bin"
 
 
-def _postgres_answers(url: str, server: subprocess.Popen[bytes]) -> bool:
-    _still_alive(server)
+def _postgres_answers(url: str) -> bool:
     try:
         psycopg.connect(url, connect_timeout=2).close()
     except psycopg.OperationalError:
@@ -152,8 +191,7 @@ def _postgres_answers(url: str, server: subprocess.Popen[bytes]) -> bool:
     return True
 
 
-def _redis_answers(port: int, server: subprocess.Popen[bytes]) -> bool:
-    _still_alive(server)
+def _redis_answers(port: int) -> bool:
     client = redis.Redis(port=port, socket_timeout=2)
     try:
         return bool(client.ping())
@@ -161,8 +199,3 @@ def _redis_answers(port: int, server: subprocess.Popen[bytes]) -> bool:
         return False
     finally:
         client.close()
-
-
-def _still_alive(server: subprocess.Popen[bytes]) -> None:
-    if server.poll() is not None:
-        raise RuntimeError(f"{server.args!r} ended with {server.returncode}")
