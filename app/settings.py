@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """A stream of events in which nothing happens for this long says so, and proxies keep it open."""
     worker_name: str | None = Field(None, min_length=1, max_length=200)
     """Under which a worker holds its leases; empty: host and process."""
+    worker_silence_seconds: float = Field(180, gt=0)
+    """An idle worker that does not hear from the broker for this long ends, and is started anew."""
     worker_alive_file: Path | None = None
     """Touched every few seconds by a worker that listens to its queue, for health checks; empty: none."""
     die_with_parent: int | None = None

@@ -1,8 +1,8 @@
-"""A file that a worker touches while it listens to its queue and its main loop turns.
+"""Signs that a worker listens to its queue: a file for health checks, and when the broker last spoke."""
 
-Health checks look at its age.
-"""
-
+import time
+from collections.abc import Callable
+from queue import Empty
 from typing import Any
 
 from celery import bootsteps
@@ -10,6 +10,12 @@ from celery import bootsteps
 from app.settings import get_settings
 
 TOUCH_SECONDS = 5.0
+
+
+class Hearing:
+    """When the broker last answered this worker, on `time.monotonic()`."""
+
+    at: float = time.monotonic()
 
 
 class Alive(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -23,6 +29,8 @@ class Alive(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, consumer: Any) -> None:
         """Show signs of life from now on."""
+        handlers = consumer.task_consumer.channel.handlers
+        handlers["BRPOP"] = _heard(handlers["BRPOP"])
         if self._file is not None:
             self._file.touch()
             self._timer = consumer.timer.call_repeatedly(TOUCH_SECONDS, self._file.touch)
@@ -32,3 +40,21 @@ class Alive(bootsteps.StartStopStep):  # type: ignore[misc]
         if self._file is not None:
             self._timer.cancel()
             self._file.unlink(missing_ok=True)
+
+
+def _heard(read: Callable[[], Any]) -> Callable[[], Any]:
+    """The reader of what the queue answers: a message, or every second that there is none.
+
+    No other answer counts: a worker that does not ask its queue any more is of no use, even if it could.
+    """
+
+    def reading() -> Any:
+        try:
+            message = read()
+        except Empty:
+            Hearing.at = time.monotonic()
+            raise
+        Hearing.at = time.monotonic()
+        return message
+
+    return reading

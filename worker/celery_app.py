@@ -14,6 +14,7 @@ from app.settings import get_settings
 from app.task_queue import QUEUE
 from worker.alive import Alive
 from worker.lease import record_loss_of
+from worker.presence import Presence
 
 
 def configuration() -> dict[str, Any]:
@@ -46,6 +47,7 @@ class _Main:
     """The worker's main process, known to the pool processes that it forks."""
 
     pid: int | None = None
+    presence: Presence | None = None
 
 
 def worker_name() -> str:
@@ -58,6 +60,13 @@ def _main_starts(**_: Any) -> None:
     parent = get_settings().die_with_parent
     if parent is not None:
         die_with_parent(parent)
+    _Main.presence = Presence(get_settings(), worker_name())
+    _Main.presence.start()
+
+
+def _main_ends(**_: Any) -> None:
+    if _Main.presence is not None:
+        _Main.presence.stop()
 
 
 def _pool_process_starts(**_: Any) -> None:
@@ -86,5 +95,6 @@ def _pool_process_died(exception: BaseException, args: tuple[str, ...], **_: Any
 
 signals.worker_init.connect(_main_starts)
 signals.worker_process_init.connect(_pool_process_starts)
+signals.worker_shutdown.connect(_main_ends)
 signals.worker_shutting_down.connect(_stop_warmly)
 signals.task_failure.connect(_pool_process_died)

@@ -3,7 +3,6 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from worker.muka.evaluate import best_counts
 from worker.plots import Picture
 from worker.scores import Scores
 from worker.text_table import ORPHAN_BELOW, orphans
+from worker.versions import version_of
 
 
 def of_training(
@@ -190,11 +190,4 @@ def for_card(work: Assignment, told: Mapping[str, Any], pictures: Sequence[Pictu
 
 def _versions() -> dict[str, str]:
     names = ("muka", "torch", "transformers", "tokenizers", "safetensors")
-    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # a checkout that was not installed
-        return "unknown"
+    return {"python": platform.python_version(), **{name: version_of(name) for name in names}}

@@ -10,6 +10,7 @@ def application() -> typer.Typer:
     from app.cli.serve import serve
     from app.cli.sweep import sweep
     from app.cli.worker import worker
+    from app.cli.workers import workers
 
     muka = typer.Typer(
         name="muka",
@@ -18,7 +19,7 @@ def application() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for command in (serve, worker, migrate, sweep):
+    for command in (serve, worker, workers, migrate, sweep):
         muka.command()(command)
     muka.add_typer(keys.commands)
     client_commands.register(muka)

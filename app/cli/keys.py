@@ -1,17 +1,13 @@
 """`muka keys`: who may use the service. Works on the database itself, so it needs no key."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from app.cli.messages import give_up, usable_settings
+from app.cli.database import open_database
+from app.cli.messages import give_up
 from app.domain.access import Scope
-
-if TYPE_CHECKING:
-    from app.persistence.database import Database
 
 MAX_OWNER_CHARS = 100
 _NEVER_FOLDED = 1000
@@ -35,7 +31,7 @@ def create(
 
     if not (owner.isprintable() and 1 <= len(owner.strip()) <= MAX_OWNER_CHARS):
         give_up(f"--owner must be a name of 1 to {MAX_OWNER_CHARS} printable characters")
-    with _database() as database:
+    with open_database() as database:
         row, key = keys.create(database, owner.strip(), scope, name)
     typer.echo(f"{row.id} of {row.owner} ({', '.join(row.scopes)}). The key is shown this once:", err=True)
     typer.echo(key)
@@ -49,7 +45,7 @@ def show() -> None:
 
     from app.services import keys
 
-    with _database() as database:
+    with open_database() as database:
         rows = keys.every(database)
     table = Table("id", "key", "owner", "scopes", "name", "created", "last used", "revoked", box=None)
     for row in rows:
@@ -68,7 +64,7 @@ def revoke(
     from app.domain.errors import NotFoundError
     from app.services import keys
 
-    with _database() as database:
+    with open_database() as database:
         try:
             row = keys.revoke(database, key_id)
         except NotFoundError as error:
@@ -78,21 +74,3 @@ def revoke(
 
 def _shown(at: datetime | None) -> str:
     return f"{at:%Y-%m-%d %H:%M}" if at else ""
-
-
-@contextmanager
-def _database() -> "Iterator[Database]":
-    from sqlalchemy.exc import OperationalError
-
-    from app.cli.schema import require_schema
-    from app.persistence.database import Database
-
-    settings = usable_settings()
-    require_schema(settings)
-    database = Database(settings.resolved_database_url())
-    try:
-        yield database
-    except OperationalError as error:
-        give_up(f"the database does not answer: {error.orig}", status=1)
-    finally:
-        database.close()

@@ -1,7 +1,7 @@
 """Object ids: a prefix and a UUIDv7 in lower-case hex, sortable by time of creation.
 
 `amg-0199…` is an amalgamation (a job), `cor-` a corpus, `mdl-` an uploaded model, `stu-` a student,
-`whk-` a webhook, `dlv-` what was sent to one.
+`whk-` a webhook, `dlv-` what was sent to one, `wrk-` a worker process.
 They are legal as Hugging Face Hub repository names, and a student has the hex of the job that made it.
 """
 
@@ -22,6 +22,7 @@ class Prefix(StrEnum):
     WEBHOOK = "whk"
     DELIVERY = "dlv"
     REQUEST = "req"
+    WORKER = "wrk"
 
 
 _ID = re.compile(r"(?P<prefix>[a-z]{3})-(?P<hex>[0-9a-f]{32})")

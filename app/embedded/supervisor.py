@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from app.embedded.broker import embedded_broker
 from app.embedded.kept_process import KeptProcess
 from app.embedded.predictor import predictor_on_demand
-from app.persistence import amalgamations
+from app.persistence import amalgamations, workers
 from app.persistence.database import Database
 from app.settings import Settings
 
@@ -36,18 +36,19 @@ def supervised_worker(settings: Settings) -> Iterator[None]:
     name = f"{platform.node()}:embedded"
     database = Database(settings.resolved_database_url())
 
-    def end_its_leases() -> None:
+    def forget_it() -> None:
         with database.write() as session:
             amalgamations.end_leases_of(session, name)
+            workers.remove_named(session, name)
 
     worker = KeptProcess(
         "worker",
         [sys.executable, "-m", "app.cli", "worker"],
         environment=_environment(settings, name),
         stop_seconds=settings.stop_seconds,
-        before_restart=end_its_leases,
+        before_restart=forget_it,
     )
-    end_its_leases()  # of one that was killed together with its service: we hold the folder, so it is gone
+    forget_it()  # of one that was killed together with its service: we hold the folder, so it is gone
     worker.start()
     try:
         yield

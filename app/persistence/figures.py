@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.status import Status
 from app.domain.webhook import DeliveryStatus
-from app.persistence import stored_outputs
+from app.persistence import stored_outputs, workers
 from app.persistence.amalgamations import LEASED
 from app.persistence.losses import LOST_ATTEMPTS
 from app.persistence.tables import Amalgamation, WebhookDelivery
@@ -26,12 +26,14 @@ class Figures:
     """Since the oldest of the queued jobs was created; 0 when none is queued."""
     lost_attempts: int
     """Whose worker died; only grows."""
+    workers: dict[str, int]
+    """Those that are alive, by what they do: `idle`, `busy`."""
     deliveries: dict[str, int]
     """Webhook deliveries in the log by status; every status is there."""
 
 
-def figures(session: Session) -> Figures:
-    """As of now."""
+def figures(session: Session, *, alive_seconds: float) -> Figures:
+    """As of now. A worker is alive when it showed itself within `alive_seconds`."""
     status, sent = Amalgamation.status, WebhookDelivery.status
     jobs = {row[0]: row[1] for row in session.execute(select(status, func.count()).group_by(status))}
     deliveries = {row[0]: row[1] for row in session.execute(select(sent, func.count()).group_by(sent))}
@@ -40,6 +42,7 @@ def figures(session: Session) -> Figures:
         stages=_stages(session),
         oldest_queued_seconds=_oldest_queued(session),
         lost_attempts=stored_outputs.counted(session, LOST_ATTEMPTS),
+        workers=workers.count(session, alive_seconds),
         deliveries={each: deliveries.get(each, 0) for each in DeliveryStatus},
     )
 

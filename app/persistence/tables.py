@@ -325,3 +325,21 @@ class Counter(Base):
 
     name: Mapped[str] = mapped_column(String(100), primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger)
+
+
+class Worker(Base):
+    """A worker process that takes jobs. What it does stands in the leases that it holds."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    """Of this process; a successor of the same name has another."""
+    name: Mapped[str] = mapped_column(String(200))
+    """Under which it holds leases."""
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int]
+    version: Mapped[str] = mapped_column(String(40))
+    """Of muka."""
+    started_at: Mapped[datetime] = mapped_column(default=now())
+    seen_at: Mapped[datetime] = mapped_column(default=now())
+    """When it last showed itself."""

@@ -21,6 +21,7 @@ from app.persistence import (
     idempotency,
     leftovers,
     stored_outputs,
+    workers,
 )
 from app.persistence.leftovers import JobState
 from app.persistence.tables import Corpus, Model
@@ -31,6 +32,7 @@ from app.storage.keeping import all_but
 KEYS = "idempotency keys"
 DELIVERIES = "webhook deliveries"
 MARKS = "marks of expired objects"
+WORKERS = "rows of workers that fell silent"
 """How the old ones are named, all together."""
 
 
@@ -52,7 +54,7 @@ class Leftover:
 
     reason: Reason
     name: str
-    """A key of the store, the id of an object, `KEYS` or `DELIVERIES`."""
+    """A key of the store, the id of an object, or one of `KEYS`, `DELIVERIES`, `MARKS`, `WORKERS`."""
     size_bytes: int = 0
 
 
@@ -149,6 +151,7 @@ def _expired(backend: Backend) -> Iterator[Leftover]:
         keys = idempotency.count_expired(session)
         sent = deliveries.count_old(session, log_seconds(backend))
         marks = expired.count_old(session)
+        silent = workers.count_forgotten(session)
     for row in late:
         yield Leftover(Reason.EXPIRED, row.id, row.size_bytes)
     if keys:
@@ -157,6 +160,8 @@ def _expired(backend: Backend) -> Iterator[Leftover]:
         yield Leftover(Reason.EXPIRED, DELIVERIES)
     if marks:
         yield Leftover(Reason.EXPIRED, MARKS)
+    if silent:
+        yield Leftover(Reason.EXPIRED, WORKERS)
 
 
 def log_seconds(backend: Backend) -> float:

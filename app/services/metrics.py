@@ -62,7 +62,7 @@ class _Service(Collector):
             if self._known is None or time.monotonic() - self._looked_at > KEPT_SECONDS:
                 try:
                     with self._backend.database.read() as session:
-                        found = figures(session)
+                        found = figures(session, alive_seconds=self._backend.settings.lease_seconds)
                     self._known = found, stored_outputs.statistics(self._backend)
                 except SQLAlchemyError:
                     self._known = None
@@ -79,6 +79,7 @@ def _of_jobs(found: Figures) -> Iterator[Metric]:
     help_text = "Since the oldest queued job was created; 0 when none is queued."
     yield _gauge("muka_queue_oldest_seconds", help_text, found.oldest_queued_seconds)
     yield _counter("muka_attempts_lost", "Attempts whose worker died, of all processes.", found.lost_attempts)
+    yield _gauges("muka_workers", "Workers that are alive, by what they do.", "state", found.workers)
     name, help_text = "muka_webhook_deliveries", "Webhook deliveries in the log, by status."
     yield _gauges(name, help_text, "status", found.deliveries)
 

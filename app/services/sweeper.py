@@ -1,9 +1,20 @@
 """Removes what nobody needs any more. Any number of sweepers may be at work, and any of them may die."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from app.persistence import amalgamations, checkpoints, corpora, deliveries, expired, idempotency, owned
+from sqlalchemy.orm import Session
+
+from app.persistence import (
+    amalgamations,
+    checkpoints,
+    corpora,
+    deliveries,
+    expired,
+    idempotency,
+    owned,
+    workers,
+)
 from app.persistence.tables import Corpus
 from app.services.backend import Backend
 from app.services.checkpoints import kept_seconds
@@ -11,6 +22,7 @@ from app.services.leftovers import (
     DELIVERIES,
     KEYS,
     MARKS,
+    WORKERS,
     Leftover,
     Reason,
     find_all,
@@ -20,6 +32,14 @@ from app.services.leftovers import (
 from app.storage import StoreError
 
 log = logging.getLogger(__name__)
+
+_OLD_ROWS: Mapping[str, Callable[[Session, Backend], None]] = {
+    KEYS: lambda session, _: idempotency.remove_expired(session),
+    MARKS: lambda session, _: expired.remove_old(session),
+    WORKERS: lambda session, _: workers.remove_forgotten(session),
+    DELIVERIES: lambda session, backend: deliveries.remove_old(session, log_seconds(backend)),
+}
+"""What is removed all together, in one statement."""
 
 
 def sweep(backend: Backend) -> Iterator[Leftover]:
@@ -44,17 +64,10 @@ def sweep(backend: Backend) -> Iterator[Leftover]:
 
 def _remove(backend: Backend, leftover: Leftover) -> bool:
     """False when it is needed again, or another sweeper was quicker with its row."""
-    if leftover.name == KEYS:
+    remove_rows = _OLD_ROWS.get(leftover.name)
+    if remove_rows is not None:
         with backend.database.write() as session:
-            idempotency.remove_expired(session)
-        return True
-    if leftover.name == MARKS:
-        with backend.database.write() as session:
-            expired.remove_old(session)
-        return True
-    if leftover.name == DELIVERIES:
-        with backend.database.write() as session:
-            deliveries.remove_old(session, log_seconds(backend))
+            remove_rows(session, backend)
         return True
     if leftover.reason == Reason.EXPIRED:
         return _remove_corpus(backend, leftover.name)
