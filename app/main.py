@@ -1,6 +1,7 @@
 """`create_app()`: wiring, nothing else. `uvicorn --factory app.main:create_app` runs it."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -74,8 +75,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.predictions = predicting = Predictions(backend)
         loop = asyncio.get_running_loop()
         let_listeners_go = partial(loop.call_soon_threadsafe, live.end)
+        gc.freeze()  # to look through what stays for ever would take a tenth of a second, and requests wait
         with caretaking(backend), delivering(backend), told_to_stop(let_listeners_go):
             yield
+        gc.unfreeze()
         await live.close()
         await predicting.close()
         backend.close()

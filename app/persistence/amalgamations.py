@@ -8,7 +8,7 @@ Two rules keep every job whole, whoever dies and whenever:
   Nothing updated means that another attempt has the job: the caller stops at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -57,12 +57,25 @@ def status_of(session: Session, job_id: str) -> tuple[Status, int] | None:
     return None if row is None else (Status(row[0]), row[1])
 
 
-def queue_position(session: Session, job: Amalgamation) -> int | None:
-    """How many queued jobs a worker takes before this one; None when it is not queued."""
-    if job.status != Status.QUEUED:
-        return None
-    query = select(func.count()).where(Amalgamation.status == Status.QUEUED, Amalgamation.id < job.id)
-    return session.scalar(query) or 0
+def find_all(session: Session, job_ids: Collection[str]) -> Sequence[Amalgamation]:
+    """Those that there are, whoever owns them."""
+    return session.scalars(select(Amalgamation).where(Amalgamation.id.in_(job_ids))).all()
+
+
+def queue_positions(session: Session, jobs: Iterable[Amalgamation]) -> dict[str, int]:
+    """For each of the jobs that is queued, how many queued jobs a worker takes before it.
+
+    One walk over the queue: counted up to the first of them, numbered from there to the last.
+    """
+    queued = [job.id for job in jobs if job.status == Status.QUEUED]
+    if not queued:
+        return {}
+    is_queued = Amalgamation.status == Status.QUEUED
+    before = select(func.count()).where(is_queued, Amalgamation.id < min(queued)).scalar_subquery()
+    number = func.row_number().over(order_by=Amalgamation.id) - 1
+    between = Amalgamation.id.between(min(queued), max(queued))
+    rows = session.execute(select(Amalgamation.id, before + number).where(is_queued, between))
+    return dict(rows.all())
 
 
 def count_queued(session: Session, owner: str, *, at_most: int) -> int:

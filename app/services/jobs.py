@@ -1,6 +1,6 @@
 """Use cases over jobs that exist: look, list, cancel, delete. `app.services.live` waits for them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,13 @@ class Job:
     @classmethod
     def of(cls, session: Session, row: Amalgamation) -> "Job":
         """With its place in the queue."""
-        return cls(row, amalgamations.queue_position(session, row))
+        return cls.of_all(session, [row])[0]
+
+    @classmethod
+    def of_all(cls, session: Session, rows: Sequence[Amalgamation]) -> "list[Job]":
+        """The same of several, with one query."""
+        positions = amalgamations.queue_positions(session, rows)
+        return [cls(row, positions.get(row.id)) for row in rows]
 
 
 def get(backend: Backend, owner: str, job_id: str) -> Job:
@@ -41,6 +47,13 @@ def get(backend: Backend, owner: str, job_id: str) -> Job:
     """
     with backend.database.read() as session:
         return Job.of(session, find(session, owner, job_id))
+
+
+def get_all(backend: Backend, job_ids: Collection[str]) -> dict[str, Job]:
+    """Those that there are, by id, whoever owns them: the caller compares."""
+    with backend.database.read() as session:
+        found = Job.of_all(session, amalgamations.find_all(session, job_ids))
+    return {job.row.id: job for job in found}
 
 
 def look(backend: Backend, job_id: str, known: int | None, limit: int) -> tuple[Job, Sequence[Event]]:
@@ -88,7 +101,7 @@ def page(
             status=status,
             metadata=metadata,
         )
-        return [Job.of(session, row) for row in rows]
+        return Job.of_all(session, rows)
 
 
 def cancel(backend: Backend, owner: str, job_id: str, *, keep_best: bool = False) -> Job:

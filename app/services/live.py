@@ -4,13 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 
-from anyio import to_thread
-
 from app.persistence.tables import Event
-from app.services import jobs
 from app.services.backend import Backend
 from app.services.job_feed import Feed
 from app.services.jobs import Job
+from app.services.lookups import Lookups
 
 
 class LiveJobs:
@@ -18,6 +16,7 @@ class LiveJobs:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._lookups = Lookups(backend)
         self._feeds: dict[str, Feed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_ended = False
@@ -38,7 +37,7 @@ class LiveJobs:
         Raises:
             NotFoundError: there is none.
         """
-        seen = await to_thread.run_sync(jobs.get, self._backend, owner, job_id)
+        seen = await self._lookups.get(owner, job_id)
         if seconds <= 0 or is_enough(seen):
             return seen
         try:

@@ -11,6 +11,7 @@ from sqlalchemy import text, update
 from app.persistence.database import Database
 from app.persistence.tables import Amalgamation
 from tests.jobs import add_job, job_of
+from tests.servers import wait_until
 
 HOLDS = """
 import sys, time
@@ -44,4 +45,38 @@ def test_a_process_that_is_frozen_within_a_transaction_does_not_keep_its_locks(
         finally:
             frozen.kill()
     assert job_of(database, job_id).stage == "taken"
+    database.close()
+
+
+def test_connections_that_the_server_has_ended_are_made_anew(
+    migrated_postgres_url: Callable[[], str],
+) -> None:
+    """As after a restart of Postgres, or when an administrator ends them."""
+    url = migrated_postgres_url()
+    ours, administrator = Database(url), Database(url)
+    other_sessions = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with ours.read() as first, ours.read() as second:
+        for session in (first, second):
+            session.execute(text("SELECT 1"))
+    with administrator.read() as session:
+        session.execute(text(f"SELECT pg_terminate_backend(pid) {other_sessions}"))
+        wait_until(lambda: not session.scalar(text(f"SELECT count(*) {other_sessions}")), "both have ended")
+    with ours.read() as session:
+        assert session.scalar(text("SELECT 1")) == 1
+    with ours.write() as session:
+        session.execute(text("CREATE TABLE written (number integer)"))
+    ours.close()
+    administrator.close()
+
+
+def test_a_read_takes_one_way_there_and_back_a_statement(migrated_postgres_url: Callable[[], str]) -> None:
+    """No BEGIN, no ROLLBACK, no question whether the connection lives: each would cost what a query costs."""
+    database = Database(migrated_postgres_url())
+    own = "SELECT xact_start = query_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    with database.read() as session:
+        assert session.scalar(text(own))
+        assert session.scalar(text(own)), "a transaction of its own"
+    with database.write() as session:
+        session.scalar(text(own))
+        assert not session.scalar(text(own))
     database.close()
