@@ -26,7 +26,7 @@ serve: $(VENV)/.installed-api,worker ## the service on 127.0.0.1:8000, its data 
 	$(BIN)/muka serve $(ARGS)
 
 test: $(VENV)/.installed-dev ## every test that needs no GPU
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/.installed-dev ## format, lint, types, import boundaries, container files
 	$(BIN)/ruff format --check

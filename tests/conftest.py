@@ -17,11 +17,25 @@ from app.settings import Settings
 from app.storage import ArtifactStore, open_store
 from app.task_queue import TaskQueue
 from tests.servers import postgres_server, redis_server
+from worker.cores import usable_cores
 
 _numbers = itertools.count()
+MOST_PROCESSES = 8
+"""Each starts a Postgres and a Redis of its own."""
 
 # Now and not in a fixture: huggingface_hub and OpenMP read theirs when they are imported.
 os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "GOMP_SPINCOUNT": "0"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Two a core, for half of the time tests wait: for a process that starts, or for one that ends."""
+    return min(2 * usable_cores(), MOST_PROCESSES)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Packed bytes hold the time of packing; pytest-xdist's processes must collect the same names."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -113,10 +127,17 @@ def redis_server_url() -> Iterator[str]:
     """A running server that speaks Redis' protocol."""
     named = os.environ.get("MUKA_TEST_REDIS_URL")
     if named:
-        yield named
+        yield _database_of_this_process(named)
         return
     with redis_server() as url:
         yield url
+
+
+def _database_of_this_process(server_url: str) -> str:
+    """Tests empty theirs, so each process of pytest-xdist has another: for `gw2` two more than the named."""
+    url = make_url(server_url)
+    number = int(url.database or 0) + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return url.set(database=str(number)).render_as_string(hide_password=False)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ Both end with the suite, also when it is killed.
 import importlib.util
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,18 +29,24 @@ import redis
 from app.embedded.server_binary import redis_server_binary
 from app.processes import die_with_parent
 
-STARTUP_SECONDS = 60
+PATIENCE_SECONDS = 120
+"""Of a wait for what should happen soon: only a hang is worse, also on a machine that has much else to do."""
+PORTS = range(15_000, 32_000)
+"""Below those that the kernel gives to outgoing connections."""
 T = TypeVar("T")
+_chance = random.SystemRandom()
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback that nobody uses; by chance, so that neighbours look elsewhere meanwhile."""
+    while True:
+        port = _chance.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
-def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float = STARTUP_SECONDS) -> T:
+def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
     """Poll until the answer is true, and return it."""
     deadline = time.monotonic() + seconds
     while True:

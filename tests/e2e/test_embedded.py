@@ -48,12 +48,12 @@ class Site:
         ]
         return {"teachers": teachers, "corpus_id": add_corpus(self.database, self.store, TEXTS * 4)}
 
-    def ended(self, job_id: str, seconds: float = 60) -> Amalgamation:
+    def ended(self, job_id: str) -> Amalgamation:
         def look() -> Amalgamation | None:
             job = job_of(self.database, job_id)
             return job if job.status in TERMINAL else None
 
-        return wait_until(look, f"{job_id} ends", seconds=seconds)
+        return wait_until(look, f"{job_id} ends")
 
     def told(self, job_id: str, kind: str) -> None:
         wait_until(
@@ -116,12 +116,12 @@ def test_killed_again_and_again_a_job_finishes_on_its_own(
     attempt, worker = service.child(ATTEMPT), service.child(WORKER)
     pool = next(pid for pid, line in descendants(worker) if "celery" in line)
     os.kill(pool, signal.SIGKILL)
-    wait_until(lambda: not is_alive(attempt), "the attempt dies with its parent", seconds=5)
+    wait_until(lambda: not is_alive(attempt), "the attempt dies with its parent", seconds=30)
 
     site.attempt_trains(job_id, 3)
     attempt = service.child(ATTEMPT)
     os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: not is_alive(attempt), "the attempt dies with its worker", seconds=5)
+    wait_until(lambda: not is_alive(attempt), "the attempt dies with its worker", seconds=30)
 
     job = site.ended(job_id)
     assert job.failure is None
@@ -172,7 +172,7 @@ class TestCancel:
             assert answer.status_code in (200, 202), answer.text
         before = time.monotonic()
         assert site.ended(running).status == Status.CANCELLED
-        assert time.monotonic() - before < 5
+        assert time.monotonic() - before < 20
         assert job_of(site.database, queued).status == Status.CANCELLED
         assert job_of(site.database, queued).attempt == 0
 
@@ -190,7 +190,7 @@ def test_a_service_that_ends_leaves_nobody_behind_and_its_successor_goes_on(
         assert len(children) >= 4  # broker, worker, its pool process, the attempt
         service.process.kill()
         service.process.wait()
-        wait_until(lambda: not any(map(is_alive, children)), "all children die", seconds=5)
+        wait_until(lambda: not any(map(is_alive, children)), "all children die", seconds=30)
     with serving(data_dir) as service:
         site.attempt_trains(job_id, 2)
         children = [pid for pid, _ in descendants(service.process.pid)]

@@ -97,4 +97,4 @@ def test_it_dies_with_its_service(tmp_path: Path, how: signal.Signals) -> None:
         (pid,) = predictors(service)
         service.process.send_signal(how)
         service.process.wait(20)
-        wait_until(lambda: not is_alive(pid), "the prediction worker is gone", seconds=5)
+        wait_until(lambda: not is_alive(pid), "the prediction worker is gone", seconds=30)

@@ -115,9 +115,9 @@ def test_a_job_that_was_given_up_goes_on_and_is_given_up_with_a_student(
     job = muka.amalgamations.submit(recipe | {"training": TRAINING | {"epochs": 1000}})
     for keep in ((), ("--keep-best",)):
         before = job.refresh().progress.step or 0
-        wait_until(lambda: (job.refresh().progress.step or 0) > before, "it trains", seconds=60)  # noqa: B023
+        wait_until(lambda: (job.refresh().progress.step or 0) > before, "it trains")  # noqa: B023
         assert _cli(first, "cancel", job.id, *keep).returncode == 0
-        wait_until(lambda: job.refresh().has_ended, "it ends", seconds=60)
+        wait_until(lambda: job.refresh().has_ended, "it ends")
         if not keep:
             assert job.status == "cancelled"
             [checkpoint] = [json.loads(_cli(first, "checkpoints", job.id, "--json").stdout)]

@@ -146,7 +146,7 @@ class TestThread:
         job_id = add_job(backend.database)
         _claim(backend, job_id, lease_seconds=-1)
         with caretaking(backend), caretaking(backend):
-            wait_until(lambda: _sent(redis_url), "the job is sent", seconds=10)
+            wait_until(lambda: _sent(redis_url), "the job is sent")
         assert job_of(backend.database, job_id).losses == 1
         assert set(_sent(redis_url)) == {job_id}
 
@@ -170,10 +170,10 @@ class TestThread:
         missing = Database(f"sqlite:///{tmp_path / 'nothing-in-it.db'}")
         caretaker = Caretaker(replace(backend, database=missing))
         caretaker.start()
-        wait_until(partial(len, caretaker._troubles), "the outage is noticed", seconds=10)
+        wait_until(partial(len, caretaker._troubles), "the outage is noticed")
         caretaker._backend = backend
         job_id = add_job(backend.database)
-        wait_until(lambda: _sent(redis_url), "the job is sent", seconds=10)
+        wait_until(lambda: _sent(redis_url), "the job is sent")
         caretaker.stop()
         assert set(_sent(redis_url)) == {job_id}
         missing.close()

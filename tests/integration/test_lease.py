@@ -31,7 +31,7 @@ def _lease(database: Database, *, seconds: float = 5, name: str = "w") -> Lease:
 
 
 def _stopped(lease: Lease) -> StopReason | None:
-    wait_until(lease.should_stop, "the run is told to stop", seconds=10)
+    wait_until(lease.should_stop, "the run is told to stop")
     return lease.stop_reason
 
 
@@ -41,16 +41,14 @@ class TestHeartbeat:
         before = job_of(database, lease.job_id).lease_until
         assert before is not None
         with lease.kept():
-            wait_until(
-                lambda: job_of(database, lease.job_id).lease_until > before, "it is renewed", seconds=5
-            )
+            wait_until(lambda: job_of(database, lease.job_id).lease_until > before, "it is renewed")
         assert not lease.should_stop()
 
     def test_it_writes_fresh_columns(self, database: Database) -> None:
         lease = _lease(database)
         lease.fresh_columns = lambda: {"progress": {"fraction": 0.5}}
         with lease.kept():
-            wait_until(lambda: job_of(database, lease.job_id).progress, "progress is written", seconds=5)
+            wait_until(lambda: job_of(database, lease.job_id).progress, "progress is written")
         assert job_of(database, lease.job_id).progress == {"fraction": 0.5}
 
     def test_it_sees_a_cancel(self, database: Database) -> None:

@@ -91,7 +91,7 @@ def _log_of(process: "subprocess.Popen[str]") -> str:
 
 
 def _is_stuck(database: Database, job_id: str) -> None:
-    wait_until(lambda: job_of(database, job_id).stage == "preparing", "it has begun", seconds=60)
+    wait_until(lambda: job_of(database, job_id).stage == "preparing", "it has begun")
 
 
 class TestSystemCall:

@@ -327,7 +327,7 @@ class TestThread:
         add_job(backend.database)
         prefix = _put(backend.store, f"models/{new_id(Prefix.MODEL)}")
         with caretaking(backend):
-            wait_until(lambda: not backend.store.exists(prefix), "it is swept", seconds=10)
+            wait_until(lambda: not backend.store.exists(prefix), "it is swept")
 
     def test_it_stops_in_the_middle_when_it_is_told_to(self, backend: Backend) -> None:
         add_job(backend.database)

@@ -93,7 +93,7 @@ def settled(backend: Backend, webhook: Webhook) -> list[WebhookDelivery]:
         rows = log_of(backend, webhook)
         return rows if all(row.status != "pending" for row in rows) else []
 
-    return wait_until(look, "every delivery is settled", seconds=20)
+    return wait_until(look, "every delivery is settled")
 
 
 def attempted(backend: Backend, webhook: Webhook, times: int) -> WebhookDelivery:
@@ -103,7 +103,7 @@ def attempted(backend: Backend, webhook: Webhook, times: int) -> WebhookDelivery
         (row,) = log_of(backend, webhook)
         return row if len(row.attempts) >= times else None
 
-    return wait_until(look, f"{times} attempts", seconds=20)
+    return wait_until(look, f"{times} attempts")
 
 
 def set_all(backend: Backend, **values: Any) -> None:
@@ -240,7 +240,7 @@ os.kill(os.getpid(), signal.SIGKILL)
         receiver.on("POST", "/", lambda _: (never.wait(30) and Reply(204)) or Reply(204))
         claim(backend, add_job(backend.database))
         with sending_process(settings) as process:
-            wait_until(lambda: receiver.requests, "the receiver is asked", seconds=20)
+            wait_until(lambda: receiver.requests, "the receiver is asked")
             process.kill()
         receiver.on("POST", "/", Reply(204))
         never.set()

@@ -131,7 +131,7 @@ class TestPolling:
         soon(advance, job_id, Status.RUNNING)
         job = api.get(f"/amalgamations/{job_id}?wait=30").json()
         assert job["status"] == "running"
-        assert 0.3 < time.monotonic() - started < 10
+        assert 0.3 < time.monotonic() - started < 20
 
     def test_a_long_poll_returns_when_the_stage_changes_but_not_for_progress(
         self, api: TestClient, job_id: str, advance: Advance, backend: Backend, soon: Callable[..., None]
@@ -161,7 +161,7 @@ class TestPolling:
         started = time.monotonic()
         changed = api.get(f"/amalgamations/{job_id}?wait=30", headers={"If-None-Match": etag})
         assert changed.json()["progress"]["fraction"] == 0.5
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
     def test_a_long_poll_of_an_ended_job_returns_at_once(
         self, api: TestClient, job_id: str, advance: Advance
@@ -169,7 +169,7 @@ class TestPolling:
         advance(job_id, Status.CANCELLED)
         started = time.monotonic()
         assert api.get(f"/amalgamations/{job_id}?wait=60").status_code == 200
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20
 
     def test_more_than_a_minute_is_refused(self, api: TestClient, job_id: str) -> None:
         for wait in ("61", "-1", "nan", "inf", "long"):

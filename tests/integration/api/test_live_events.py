@@ -147,7 +147,7 @@ class TestListening:
                 heard = [_ids(stack.enter_context(stream).iter_lines()) for stream in streams]
                 assert [next(each) for each in heard] == [1] * 5
                 assert app.state.live.feeds == 1
-            wait_until(lambda: app.state.live.feeds == 0, "nobody listens", seconds=5)
+            wait_until(lambda: app.state.live.feeds == 0, "nobody listens")
 
     @on_sqlite
     def test_a_cut_stream_goes_on_where_it_was_cut(
@@ -188,7 +188,7 @@ class TestProcesses:
             started = time.monotonic()
             assert httpx.post(f"{urls[0]}/cancel").json()["status"] == "cancelled"
             assert [each.result() for each in heard] == [[1, 2]] * 100
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < 30
 
     @on_sqlite
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -206,8 +206,8 @@ class TestProcesses:
                 service.process.send_signal(number)
                 assert not any(line.startswith("id: ") for line in lines), "it ends whole, without an error"
                 assert polled.result().json()["status"] == "queued"
-            service.process.wait(10)
-            assert time.monotonic() - started < 3
+            service.process.wait(20)
+            assert time.monotonic() - started < 15, "nobody waits for the poll"
             assert "Traceback" not in service.output()
 
     @on_sqlite
@@ -219,7 +219,7 @@ class TestProcesses:
                 lines = answer.iter_lines()
                 assert next(_ids(lines)) == 1
                 started = time.monotonic()
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 15
 
 
 def _environment(settings: Settings) -> dict[str, str]:

@@ -77,10 +77,10 @@ def test_clients_that_wait_do_not_keep_others_waiting(sqlite_settings: Settings,
         time.sleep(1)
         started = time.monotonic()
         assert client.get("/amalgamations").status_code == 200
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         assert client.post(f"/amalgamations/{job}/cancel").status_code == 200
         assert {answer.result().json()["status"] for answer in waiting} == {"cancelled"}
-        assert time.monotonic() - started < 20, "nobody waits for the end of the time"
+        assert time.monotonic() - started < 25, "nobody waits for the end of the time"
 
 
 def test_a_body_over_the_limit_is_answered_while_it_still_comes(sqlite_settings: Settings) -> None:

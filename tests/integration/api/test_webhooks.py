@@ -80,7 +80,7 @@ def _settled(api: TestClient, webhook_id: str, at_least: int = 1) -> list[dict[s
         done = len(log) >= at_least and all(each["status"] != "pending" for each in log)
         return log if done else None
 
-    return wait_until(look, "the deliveries are settled", seconds=20)
+    return wait_until(look, "the deliveries are settled")
 
 
 class TestLifecycle:

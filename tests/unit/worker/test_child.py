@@ -28,7 +28,7 @@ class TestStopSwitch:
     def test_it_tells_a_child_that_starts_later(self) -> None:
         with StopSwitch(30) as stop:
             os.kill(os.getpid(), signal.SIGTERM)
-            wait_until(lambda: stop.requested, "the signal arrives", seconds=5)
+            wait_until(lambda: stop.requested, "the signal arrives")
             with _sleeper() as child:
                 stop.guard(child)
                 assert child.wait(10) == -signal.SIGTERM

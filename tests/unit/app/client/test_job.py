@@ -87,7 +87,7 @@ def test_wait_gives_up_at_the_timeout(server: ScriptedServer, client: MukaClient
     started = time.monotonic()
     with pytest.raises(WaitTimeoutError, match="still running; it goes on"):
         client.amalgamations.get("amg-1").wait(timeout=0.3, poll_seconds=0.1)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 def test_the_student_of_a_job_that_has_not_ended_is_an_error(

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[4]
 def _writer(note: Path, *, deaf: bool = False) -> list[str]:
     ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN);" if deaf else ""
     write = f"open({str(note)!r}, 'a').write(str(os.getpid()) + chr(10))"
-    return [sys.executable, "-c", f"import os, signal, time; {ignore} {write}; time.sleep(60)"]
+    return [sys.executable, "-c", f"import os, signal, time; {ignore} {write}; time.sleep(600)"]
 
 
 def _pids(note: Path) -> list[int]:
@@ -46,9 +46,9 @@ class TestKeptProcess:
             "sleeper", _writer(note), stop_seconds=5, before_restart=lambda: told.append(len(_pids(note)))
         )
         process.start()
-        wait_until(lambda: len(_pids(note)) == 1, "it runs", seconds=10)
+        wait_until(lambda: len(_pids(note)) == 1, "it runs")
         os.kill(_pids(note)[0], signal.SIGKILL)
-        wait_until(lambda: len(_pids(note)) == 2, "it runs again", seconds=10)
+        wait_until(lambda: len(_pids(note)) == 2, "it runs again")
         process.stop()
         assert told == [1]
         assert all(map(_gone, _pids(note)))
@@ -61,16 +61,16 @@ class TestKeptProcess:
 
         process = KeptProcess("sleeper", _writer(note), stop_seconds=5, before_restart=fail)
         process.start()
-        wait_until(lambda: len(_pids(note)) == 1, "it runs", seconds=10)
+        wait_until(lambda: len(_pids(note)) == 1, "it runs")
         os.kill(_pids(note)[0], signal.SIGKILL)
-        wait_until(lambda: len(_pids(note)) == 2, "it runs again", seconds=10)
+        wait_until(lambda: len(_pids(note)) == 2, "it runs again")
         process.stop()
 
     def test_what_does_not_stop_is_ended(self, tmp_path: Path) -> None:
         note = tmp_path / "pids"
         process = KeptProcess("deaf sleeper", _writer(note, deaf=True), stop_seconds=0.2)
         process.start()
-        wait_until(lambda: _pids(note), "it runs", seconds=10)
+        wait_until(lambda: _pids(note), "it runs")
         process.stop()
         assert _gone(_pids(note)[0])
 
@@ -78,7 +78,7 @@ class TestKeptProcess:
         note, needed = tmp_path / "pids", threading.Event()
 
         def until_needed(stopping: threading.Event) -> None:
-            wait_until(lambda: needed.is_set() or stopping.is_set(), "it is needed", seconds=30)
+            wait_until(lambda: needed.is_set() or stopping.is_set(), "it is needed")
             needed.clear()
 
         write = f"import os; open({str(note)!r}, 'a').write(str(os.getpid()) + chr(10))"
@@ -89,7 +89,7 @@ class TestKeptProcess:
         assert _pids(note) == []
         for lives in (1, 2):
             needed.set()
-            wait_until(lambda n=lives: len(_pids(note)) == n, "it runs", seconds=10)
+            wait_until(lambda n=lives: len(_pids(note)) == n, "it runs")
         process.stop()
         assert not process._thread.is_alive()
         assert caplog.records == []
@@ -106,13 +106,13 @@ class TestKept:
         note = tmp_path / "pids"
         keeper = (
             "import subprocess, sys, time; from app.processes import kept;"
-            f"subprocess.Popen(kept({_writer(note)!r})); time.sleep(60)"
+            f"subprocess.Popen(kept({_writer(note)!r})); time.sleep(600)"
         )
         parent = subprocess.Popen([sys.executable, "-c", keeper], cwd=ROOT)
-        wait_until(lambda: _pids(note), "the program runs", seconds=10)
+        wait_until(lambda: _pids(note), "the program runs")
         parent.kill()
         parent.wait()
-        wait_until(lambda: _gone(_pids(note)[0]), "the program dies", seconds=5)
+        wait_until(lambda: _gone(_pids(note)[0]), "the program dies", seconds=30)
 
     def test_its_end_is_the_program_s(self) -> None:
         command = kept([sys.executable, "-c", "raise SystemExit(7)"])
