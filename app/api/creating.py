@@ -1,19 +1,10 @@
 """POSTs that create: where the object is, and whether an earlier request under the same key created it."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from starlette.responses import JSONResponse
 
 from app.services.idempotency import Answer
-
-CREATION_HEADERS: dict[str, Any] = {
-    "Location": {"description": "Where it is.", "schema": {"type": "string"}},
-    "Idempotency-Replayed": {
-        "description": "`true`: the stored answer to an earlier request under this key.",
-        "schema": {"type": "string"},
-    },
-}
 
 
 def answer_created(answer: Answer, collection: str, headers: Mapping[str, str] | None = None) -> JSONResponse:

@@ -96,6 +96,9 @@ def _starlette(request: Request, error: StarletteError) -> Response:
 
 def _allowed(request: Request) -> str:
     """All methods of the address; the framework names those of the first route only."""
+    # `/amalgamations/plan` looks like the address of a job, too, but is one of its own.
+    if literal := request.app.openapi()["paths"].get(request.scope["path"]):
+        return ", ".join(method.upper() for method in literal)
     routes = request.app.router.routes
     scopes = [{**request.scope, "method": method} for method in METHODS]
     return ", ".join(

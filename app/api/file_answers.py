@@ -11,28 +11,36 @@ from starlette.responses import Response, StreamingResponse
 
 from app.api.ranges import parse_range
 from app.api.representations import NOT_MODIFIED, is_known
+from app.api.response_headers import FILE, PART_OF_FILE
 from app.services.downloads import Download
 from app.storage import ArtifactStore
 
+ARCHIVE = "application/x-tar"
+BINARY = "application/octet-stream"
 _MEDIA_TYPES = {
     ".json": "application/json",
     ".md": "text/markdown; charset=utf-8",
-    ".tar": "application/x-tar",
+    ".tar": ARCHIVE,
     ".txt": "text/plain; charset=utf-8",
 }
-BINARY = "application/octet-stream"
 
-FILE_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The whole file.",
-        "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
-    },
-    206: {
-        "description": "The range that was asked for.",
-        "content": {BINARY: {"schema": {"type": "string", "format": "binary"}}},
-    },
+
+def file_responses(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route that answers with files of these types; by default of all that there are."""
+    types = media_types or (BINARY, *(each.partition(";")[0] for each in _MEDIA_TYPES.values()))
+    content = {each: {"schema": {"type": "string", "format": "binary"}} for each in types}
+    return {
+        200: {"description": "The whole file.", "content": content, "headers": FILE},
+        206: {"description": "The range asked for.", "content": content, "headers": PART_OF_FILE},
+        **NOT_MODIFIED,
+    }
+
+
+HEADERS_OF_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The headers that GET answers with.", "headers": FILE},
     **NOT_MODIFIED,
 }
+"""`responses=` of a route that answers with the headers alone."""
 
 
 def answer_file(request: Request, download: Download, store: ArtifactStore) -> Response:

@@ -7,14 +7,16 @@ from fastapi.openapi.utils import get_openapi
 
 from app.api.examples import SCHEMA_EXAMPLES
 from app.api.examples_webhooks import WEBHOOK_EXAMPLES
-from app.api.problems import Problem, problems
+from app.api.links import add_links
+from app.api.problem_codes import DATABASE_UNAVAILABLE, STORAGE_ERROR, ProblemCode
+from app.api.problems import MEDIA_TYPE, Problem, problems
+from app.api.response_headers import REQUEST_ID, of_problem
 from app.api.scopes import take_told
 from app.api.webhook_messages import messages
 from app.domain.errors import (
     ForbiddenError,
     InvalidRequestError,
     MukaError,
-    NotReadyError,
     PayloadTooLargeError,
     UnauthorizedError,
 )
@@ -35,6 +37,9 @@ class _InternalError(MukaError):
     """muka failed unexpectedly; the log has the details under the request_id."""
 
     title = "Internal Server Error"
+
+
+_EVERYWHERE = (_InternalError, DATABASE_UNAVAILABLE, STORAGE_ERROR)
 
 
 def describe(app: FastAPI) -> None:
@@ -63,17 +68,19 @@ def _document(app: FastAPI) -> dict[str, Any]:
     # Added here, for FastAPI would leave out the nulls that are part of an example.
     for name, shown in (SCHEMA_EXAMPLES | WEBHOOK_EXAMPLES).items():
         schemas[name]["examples"] = shown
+    _leave_out_object_defaults(schemas)
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for path in document["paths"].values():
         for method in _METHODS & path.keys():
             _complete(path[method], method)
+    add_links(document["paths"])
     return document
 
 
 def _complete(operation: dict[str, Any], method: str) -> None:
     responses = operation["responses"]
-    common: list[type[MukaError]] = [NotReadyError, _InternalError]
+    common: list[type[MukaError] | ProblemCode] = [*_EVERYWHERE]
     scope = take_told(operation, method)
     if "security" in operation:
         operation["security"] = [{name: [scope.value] for name in each} for each in operation["security"]]
@@ -83,11 +90,28 @@ def _complete(operation: dict[str, Any], method: str) -> None:
     if "requestBody" in operation:
         common += [_BadRequestError, PayloadTooLargeError]
     for status, entry in problems(*common).items():
-        if "application/problem+json" not in responses.get(str(status), {}).get("content", {}):
-            responses[str(status)] = entry
-    for response in responses.values():
-        response.setdefault("headers", {})["X-Request-Id"] = {
-            "description": "Names this request in the service's log.",
-            "schema": {"type": "string"},
-        }
+        own = responses.get(str(status), {}).get("content", {}).get(MEDIA_TYPE, {})
+        entry["content"][MEDIA_TYPE]["examples"] |= own.get("examples", {})
+        responses[str(status)] = entry
+    for status, response in responses.items():
+        response["headers"] = REQUEST_ID | of_problem(status) | response.get("headers", {})
+    for parameter in operation.get("parameters", ()):
+        _never_null(parameter)
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _leave_out_object_defaults(schemas: dict[str, Any]) -> None:
+    """Their fields have defaults of their own, and client generators give up on objects as defaults."""
+    for schema in schemas.values():
+        for member in schema.get("properties", {}).values():
+            if isinstance(member.get("default"), dict):
+                del member["default"]
+
+
+def _never_null(parameter: dict[str, Any]) -> None:
+    """A parameter is left out or has a value: nothing in a URL or a header is null."""
+    schema = parameter["schema"]
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(kinds) == 1:
+        del schema["anyOf"]
+        parameter["schema"] = kinds[0] | schema

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.api.problem_codes import ProblemCode
 from app.domain.errors import Fault, MukaError
 
 MEDIA_TYPE = "application/problem+json"
@@ -90,29 +91,36 @@ def request_id(scope: Scope) -> str:
     return str(scope.get("state", {}).get("request_id", "unknown"))
 
 
-def problems(*errors: type[MukaError]) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: one entry a status, one example an error."""
-    declared: dict[int | str, dict[str, Any]] = {}
-    for error in errors:
-        entry = declared.setdefault(
+def problems(*declared: type[MukaError] | ProblemCode) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route: one entry a status, one example a code."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for each in declared:
+        error, code, meaning = _told(each)
+        entry = responses.setdefault(
             error.status,
             {
                 "description": error.title,
                 "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA_REF}, "examples": {}}},
             },
         )
-        entry["content"][MEDIA_TYPE]["examples"][error.code] = {"value": _example(error)}
-    return declared
+        entry["content"][MEDIA_TYPE]["examples"][code] = {"value": _example(error, code, meaning)}
+    return responses
 
 
-def _example(error: type[MukaError]) -> dict[str, Any]:
+def _told(declared: type[MukaError] | ProblemCode) -> tuple[type[MukaError], str, str]:
+    if isinstance(declared, ProblemCode):
+        return declared.error, declared.code, declared.meaning
+    return declared, declared.code, (declared.__doc__ or declared.title).strip().splitlines()[0]
+
+
+def _example(error: type[MukaError], code: str, meaning: str) -> dict[str, Any]:
     return {
-        "type": f"urn:muka:problem:{error.code}",
+        "type": f"urn:muka:problem:{code}",
         "title": error.title,
         "status": error.status,
-        "detail": (error.__doc__ or error.title).strip().splitlines()[0],
+        "detail": meaning,
         "instance": "/amalgamations",
-        "code": error.code,
+        "code": code,
         "request_id": "req-01990b6d2f4c7aa0b1c2d3e4f5a6b7c8",
         "errors": [],
     }

@@ -8,8 +8,10 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from app.api.response_headers import ETAG
+
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "As `If-None-Match` says, the client has it already."}
+    304: {"description": "As `If-None-Match` says, the client has it already.", "headers": ETAG}
 }
 
 

@@ -1,8 +1,17 @@
 """Bodies and answers of predictions."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from app.domain.prediction import MAX_TEXTS
+
+ClassifiableText = Annotated[
+    str,
+    # Shown only: the use case checks it, and says of each text what is wrong.
+    WithJsonSchema({"type": "string", "pattern": r"^[^\x00]*[^\s\x00\x1c-\x1f\x85][^\x00]*$"}),
+]
+"""Neither empty nor white space only."""
 
 
 class PredictionRequest(BaseModel):
@@ -10,7 +19,7 @@ class PredictionRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    texts: list[str] = Field(min_length=1, max_length=MAX_TEXTS)
+    texts: list[ClassifiableText] = Field(min_length=1, max_length=MAX_TEXTS)
     top_k: int | None = Field(
         5, ge=1, le=10_000, description="How many labels to tell of each text; null: all of them."
     )

@@ -18,6 +18,14 @@ from starlette.requests import ClientDisconnect
 
 from app.api.dependencies import BackendDep, CallerDep
 from app.api.multipart import MultipartBody, refuse_over
+from app.api.problem_codes import (
+    COMPRESSION_INVALID,
+    EMPTY_BODY,
+    IDEMPOTENCY_KEY_REUSED,
+    MULTIPART_INVALID,
+    TOO_MANY_UPLOADS,
+    UPLOAD_INCOMPLETE,
+)
 from app.domain.access import Caller
 from app.domain.errors import (
     InvalidRequestError,
@@ -35,7 +43,17 @@ PIECE = 1 << 20
 FORM_OVERHEAD = 1 << 18
 """What a form may have around its file."""
 
-UPLOAD_ERRORS = (PayloadTooLargeError, UnsupportedFormatError, TooSlowError, TooManyRequestsError)
+UPLOAD_ERRORS = (
+    IDEMPOTENCY_KEY_REUSED,
+    EMPTY_BODY,
+    UPLOAD_INCOMPLETE,
+    MULTIPART_INVALID,
+    COMPRESSION_INVALID,
+    PayloadTooLargeError,
+    UnsupportedFormatError,
+    TooSlowError,
+    TOO_MANY_UPLOADS,
+)
 
 
 class UploadSlots:

@@ -93,10 +93,17 @@ class TrainingSpec(Part):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
+Interval = Annotated[
+    Annotated[Literal["epoch"], Tag("<epoch>")] | Annotated[int, Field(ge=1), Tag("<steps>")],
+    Discriminator(lambda every: "<epoch>" if isinstance(every, str) else "<steps>"),
+]
+"""Told apart as `CorpusSource` is."""
+
+
 class CheckpointSpec(Part):
     """Which states of the training are kept beside the student, as models of their own."""
 
-    every: Literal["epoch"] | Annotated[int, Field(ge=1)] | None = Field(
+    every: Interval | None = Field(
         None,
         description="Save at the end of every epoch, or after every so many steps. null: only where the "
         "service saves for itself, every MUKA_CHECKPOINT_SECONDS.",

@@ -5,20 +5,30 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.api.creating import CREATION_HEADERS, answer_created
+from app.api.creating import answer_created
 from app.api.dependencies import BackendDep, CallerDep, LiveDep, OwnerDep
 from app.api.parameters import After, IdempotencyKey, JobId, Limit, Order, metadata_filter, show_page
+from app.api.problem_codes import (
+    IDEMPOTENCY_KEY_REUSED,
+    IN_USE,
+    INPUTS_MISSING,
+    JOB_ENDED,
+    JOB_LIVE,
+    STUDENT_KEPT,
+    TOO_MANY_QUEUED_JOBS,
+)
 from app.api.problems import problems
 from app.api.recipe_body import RecipeBody
 from app.api.representations import NOT_MODIFIED, etag_of, is_known, represent
+from app.api.response_headers import CREATED, ETAG, NEXT_PAGE, RETRY_AFTER
 from app.api.schemas import Amalgamation, Page
 from app.api.schemas_checkpoints import Cancel
 from app.domain.errors import (
-    ConflictError,
     HubUnavailableError,
+    InvalidCorpusError,
     InvalidRequestError,
     NotFoundError,
-    TooManyRequestsError,
+    PayloadTooLargeError,
 )
 from app.domain.status import Status
 from app.persistence import tables
@@ -32,10 +42,7 @@ POLL_AGAIN = {"Retry-After": "2"}
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
         "description": "The job is queued.",
-        "headers": {
-            "Retry-After": {"description": "Seconds until to look.", "schema": {"type": "integer"}},
-        }
-        | CREATION_HEADERS,
+        "headers": CREATED | RETRY_AFTER,
     }
 }
 
@@ -46,7 +53,15 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
     operation_id="create_amalgamation",
     summary="Submit a job",
     response_model=Amalgamation,
-    responses=_ACCEPTED | problems(InvalidRequestError, TooManyRequestsError, HubUnavailableError),
+    responses=_ACCEPTED
+    | problems(
+        InvalidRequestError,
+        InvalidCorpusError,
+        IDEMPOTENCY_KEY_REUSED,
+        PayloadTooLargeError,
+        TOO_MANY_QUEUED_JOBS,
+        HubUnavailableError,
+    ),
 )
 def create_amalgamation(
     body: RecipeBody, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
@@ -66,7 +81,12 @@ def _render(session: Session, row: tables.Amalgamation) -> dict[str, Any]:
     return Amalgamation.of(Job.of(session, row)).model_dump(mode="json")
 
 
-@router.get("", operation_id="list_amalgamations", summary="List jobs")
+@router.get(
+    "",
+    operation_id="list_amalgamations",
+    summary="List jobs",
+    responses={200: {"headers": NEXT_PAGE}},
+)
 def list_amalgamations(
     *,
     request: Request,
@@ -104,7 +124,7 @@ def list_amalgamations(
     operation_id="get_amalgamation",
     summary="Show a job",
     response_model=Amalgamation,
-    responses=problems(NotFoundError) | NOT_MODIFIED,
+    responses=problems(NotFoundError) | {200: {"headers": ETAG | RETRY_AFTER}} | NOT_MODIFIED,
 )
 async def get_amalgamation(
     request: Request,
@@ -142,8 +162,14 @@ async def get_amalgamation(
     operation_id="cancel_amalgamation",
     summary="Cancel a job",
     response_model=Amalgamation,
-    responses=problems(NotFoundError, ConflictError)
-    | {202: {"model": Amalgamation, "description": "Its worker will end it."}},
+    responses=problems(NotFoundError, JOB_ENDED)
+    | {
+        202: {
+            "model": Amalgamation,
+            "description": "Its worker will end it.",
+            "headers": RETRY_AFTER,
+        }
+    },
 )
 def cancel_amalgamation(
     *, job_id: JobId, response: Response, backend: BackendDep, owner: OwnerDep, body: Cancel | None = None
@@ -165,7 +191,8 @@ def cancel_amalgamation(
     status_code=202,
     operation_id="resume_amalgamation",
     summary="Resume a job that has failed or was cancelled",
-    responses=problems(NotFoundError, ConflictError, TooManyRequestsError),
+    responses=problems(NotFoundError, JOB_ENDED, JOB_LIVE, STUDENT_KEPT, INPUTS_MISSING, TOO_MANY_QUEUED_JOBS)
+    | {202: {"headers": RETRY_AFTER}},
 )
 def resume_amalgamation(
     job_id: JobId, response: Response, backend: BackendDep, owner: OwnerDep
@@ -183,7 +210,7 @@ def resume_amalgamation(
     status_code=204,
     operation_id="delete_amalgamation",
     summary="Delete a job that has ended",
-    responses=problems(NotFoundError, ConflictError),
+    responses=problems(NotFoundError, JOB_LIVE, IN_USE),
 )
 def delete_amalgamation(job_id: JobId, backend: BackendDep, owner: OwnerDep) -> None:
     """With its events and working files; its student stays."""

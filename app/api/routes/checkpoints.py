@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from app.api.dependencies import BackendDep, OwnerDep
-from app.api.file_answers import FILE_RESPONSES, answer_file
+from app.api.file_answers import ARCHIVE, HEADERS_OF_FILE, answer_file, file_responses
 from app.api.parameters import JobId
 from app.api.problems import problems
 from app.api.representations import NOT_MODIFIED, represent
@@ -18,7 +18,7 @@ router = APIRouter(prefix="/amalgamations/{job_id}/checkpoints", tags=["checkpoi
 
 CheckpointName = Annotated[str, Path(description="`step-200`")]
 _GONE = problems(NotFoundError, GoneError)
-_FILE = problems(NotFoundError, GoneError, RangeNotSatisfiableError) | FILE_RESPONSES
+_FILE = problems(NotFoundError, GoneError, RangeNotSatisfiableError)
 
 
 @router.get(
@@ -78,14 +78,14 @@ def list_checkpoint_files(
     operation_id="download_checkpoint_file",
     summary="One file of a checkpoint",
     response_class=Response,
-    responses=_FILE,
+    responses=_FILE | file_responses(),
 )
 @router.head(
     "/{checkpoint}/files/{path:path}",
     operation_id="head_checkpoint_file",
     summary="Headers of one file of a checkpoint",
     response_class=Response,
-    responses=_GONE | NOT_MODIFIED,
+    responses=_GONE | HEADERS_OF_FILE,
 )
 def download_checkpoint_file(
     *,
@@ -105,14 +105,14 @@ def download_checkpoint_file(
     operation_id="download_checkpoint",
     summary="All files of a checkpoint as one .tar",
     response_class=Response,
-    responses=_FILE,
+    responses=_FILE | file_responses(ARCHIVE),
 )
 @router.head(
     "/{checkpoint}/download",
     operation_id="head_checkpoint_download",
     summary="Headers of a checkpoint's .tar",
     response_class=Response,
-    responses=_GONE | NOT_MODIFIED,
+    responses=_GONE | HEADERS_OF_FILE,
 )
 def download_checkpoint(
     *, job_id: JobId, checkpoint: CheckpointName, request: Request, backend: BackendDep, owner: OwnerDep

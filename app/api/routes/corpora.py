@@ -5,19 +5,16 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from app.api.creating import CREATION_HEADERS, answer_created
+from app.api.creating import answer_created
 from app.api.dependencies import BackendDep, CallerDep, OwnerDep
 from app.api.parameters import After, IdempotencyKey, Limit, Order, show_page
+from app.api.problem_codes import IN_USE
 from app.api.problems import problems
+from app.api.response_headers import CREATED, NEXT_PAGE
 from app.api.schemas import Page
 from app.api.schemas_corpora import REQUEST_BODY, Corpus, CorpusPreview
 from app.api.uploads import UPLOAD_ERRORS, ReceiveUpload, Upload, once_of
-from app.domain.errors import (
-    ConflictError,
-    GoneError,
-    InvalidCorpusError,
-    NotFoundError,
-)
+from app.domain.errors import GoneError, InvalidCorpusError, NotFoundError
 from app.ingestion.corpus_formats import corpus_format
 from app.ingestion.rows import Columns
 from app.persistence import tables
@@ -32,9 +29,9 @@ _STORED: dict[int | str, dict[str, Any]] = {
     200: {
         "model": Corpus,
         "description": "The same content was there already.",
-        "headers": CREATION_HEADERS,
+        "headers": CREATED,
     },
-    201: {"headers": CREATION_HEADERS},
+    201: {"headers": CREATED},
 }
 FORM_FIELDS = frozenset({"format", "text_column", "label_column", "name"})
 UploadDep = Annotated[
@@ -92,7 +89,12 @@ def _render(made: tuple[tables.Corpus, bool]) -> Answer:
     return Answer(corpus.id, Corpus.of(corpus).model_dump(mode="json"), 201 if is_new else 200)
 
 
-@router.get("", operation_id="list_corpora", summary="List corpora")
+@router.get(
+    "",
+    operation_id="list_corpora",
+    summary="List corpora",
+    responses={200: {"headers": NEXT_PAGE}},
+)
 def list_corpora(
     *,
     request: Request,
@@ -143,7 +145,7 @@ def preview_corpus(
     status_code=204,
     operation_id="delete_corpus",
     summary="Delete a corpus",
-    responses=problems(NotFoundError, GoneError, ConflictError),
+    responses=problems(NotFoundError, GoneError, IN_USE),
 )
 def delete_corpus(corpus_id: CorpusId, backend: BackendDep, owner: OwnerDep) -> None:
     """With its texts, unless a job that has not ended reads it."""

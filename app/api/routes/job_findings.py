@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 from app.api.dependencies import BackendDep, OwnerDep
 from app.api.examples import TEXT_ROW
 from app.api.parameters import JobId
+from app.api.problem_codes import REPORT_NOT_AVAILABLE, TEXTS_NOT_AVAILABLE
 from app.api.problems import problems
 from app.api.representations import NOT_MODIFIED, represent, represent_json
 from app.api.schemas_findings import Metrics, Report, TextRow
@@ -51,7 +52,7 @@ _TEXTS: dict[int | str, dict[str, Any]] = {
     operation_id="get_amalgamation_report",
     summary="What a job found out",
     response_model=Report,
-    responses=problems(NotFoundError) | NOT_MODIFIED,
+    responses=problems(NotFoundError, REPORT_NOT_AVAILABLE) | NOT_MODIFIED,
 )
 def get_amalgamation_report(
     request: Request, job_id: JobId, backend: BackendDep, owner: OwnerDep
@@ -80,7 +81,7 @@ def get_amalgamation_metrics(
     operation_id="get_amalgamation_texts",
     summary="Every text of the corpus: whom the teachers' certainty chose, and what the student answers",
     response_class=Response,
-    responses=_TEXTS | problems(NotFoundError),
+    responses=_TEXTS | problems(NotFoundError, TEXTS_NOT_AVAILABLE),
 )
 def get_amalgamation_texts(
     *,

@@ -5,14 +5,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from app.api.creating import CREATION_HEADERS, answer_created
+from app.api.creating import answer_created
 from app.api.dependencies import BackendDep, CallerDep, OwnerDep
 from app.api.parameters import After, IdempotencyKey, Limit, Order, show_page
+from app.api.problem_codes import (
+    ARCHIVE_INVALID,
+    ARCHIVE_UNSAFE,
+    IN_USE,
+    TEACHER_NOT_CLASSIFIER,
+    TEACHER_UNSAFE_FORMAT,
+    WEIGHTS_INVALID,
+)
 from app.api.problems import problems
+from app.api.response_headers import CREATED, NEXT_PAGE
 from app.api.schemas import Page
 from app.api.schemas_models import REQUEST_BODY, CreatedModel, Model
 from app.api.uploads import UPLOAD_ERRORS, ReceiveUpload, Upload, once_of
-from app.domain.errors import ConflictError, InvalidModelError, NotFoundError
+from app.domain.errors import InvalidModelError, NotFoundError
 from app.ingestion.archive_kinds import archive_kind
 from app.services import models
 from app.services.idempotency import Answer, store
@@ -25,10 +34,18 @@ _STORED: dict[int | str, dict[str, Any]] = {
     200: {
         "model": CreatedModel,
         "description": "The same content was there already.",
-        "headers": CREATION_HEADERS,
+        "headers": CREATED,
     },
-    201: {"headers": CREATION_HEADERS},
+    201: {"headers": CREATED},
 }
+_INVALID = (
+    InvalidModelError,
+    ARCHIVE_INVALID,
+    ARCHIVE_UNSAFE,
+    WEIGHTS_INVALID,
+    TEACHER_UNSAFE_FORMAT,
+    TEACHER_NOT_CLASSIFIER,
+)
 UploadDep = Annotated[
     Upload,
     Depends(ReceiveUpload(lambda settings: settings.max_model_bytes, frozenset({"name"})), scope="function"),
@@ -41,7 +58,7 @@ UploadDep = Annotated[
     operation_id="create_model",
     summary="Upload a teacher",
     response_model=CreatedModel,
-    responses=problems(InvalidModelError, *UPLOAD_ERRORS) | _STORED,
+    responses=problems(*_INVALID, *UPLOAD_ERRORS) | _STORED,
     openapi_extra={"requestBody": REQUEST_BODY},
 )
 def create_model(
@@ -74,7 +91,12 @@ def _render(made: models.CreatedModel) -> Answer:
     return Answer(made.model.id, shown.model_dump(mode="json"), 201 if made.is_new else 200)
 
 
-@router.get("", operation_id="list_models", summary="List models")
+@router.get(
+    "",
+    operation_id="list_models",
+    summary="List models",
+    responses={200: {"headers": NEXT_PAGE}},
+)
 def list_models(
     *,
     request: Request,
@@ -105,7 +127,7 @@ def get_model(model_id: ModelId, backend: BackendDep, owner: OwnerDep) -> Model:
     status_code=204,
     operation_id="delete_model",
     summary="Delete a model",
-    responses=problems(NotFoundError, ConflictError),
+    responses=problems(NotFoundError, IN_USE),
 )
 def delete_model(model_id: ModelId, backend: BackendDep, owner: OwnerDep) -> None:
     """With its files, unless a job that has not ended needs it."""

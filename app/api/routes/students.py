@@ -5,21 +5,28 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from app.api.dependencies import BackendDep, OwnerDep
-from app.api.file_answers import FILE_RESPONSES, answer_file
+from app.api.file_answers import ARCHIVE, HEADERS_OF_FILE, answer_file, file_responses
 from app.api.parameters import After, Limit, Order, show_page
+from app.api.problem_codes import IN_USE
 from app.api.problems import problems
 from app.api.representations import NOT_MODIFIED, represent
+from app.api.response_headers import NEXT_PAGE
 from app.api.schemas import Page, Student, StudentFile, StudentFiles
-from app.domain.errors import ConflictError, NotFoundError, RangeNotSatisfiableError
+from app.domain.errors import NotFoundError, RangeNotSatisfiableError
 from app.services import students
 
 router = APIRouter(prefix="/students", tags=["students"])
 
 StudentId = Annotated[str, Path(description="`stu-…`")]
-_FILE = problems(NotFoundError, RangeNotSatisfiableError) | FILE_RESPONSES
+_FILE = problems(NotFoundError, RangeNotSatisfiableError)
 
 
-@router.get("", operation_id="list_students", summary="List students")
+@router.get(
+    "",
+    operation_id="list_students",
+    summary="List students",
+    responses={200: {"headers": NEXT_PAGE}},
+)
 def list_students(
     *,
     request: Request,
@@ -53,7 +60,7 @@ def get_student(student_id: StudentId, backend: BackendDep, owner: OwnerDep) -> 
     status_code=204,
     operation_id="delete_student",
     summary="Delete a student",
-    responses=problems(NotFoundError, ConflictError),
+    responses=problems(NotFoundError, IN_USE),
 )
 def delete_student(student_id: StudentId, backend: BackendDep, owner: OwnerDep) -> None:
     """With its files, unless a job that has not ended needs it."""
@@ -87,14 +94,14 @@ def list_student_files(
     operation_id="download_student_file",
     summary="One file of a student",
     response_class=Response,
-    responses=_FILE,
+    responses=_FILE | file_responses(),
 )
 @router.head(
     "/{student_id}/files/{path:path}",
     operation_id="head_student_file",
     summary="Headers of one file of a student",
     response_class=Response,
-    responses=problems(NotFoundError) | NOT_MODIFIED,
+    responses=problems(NotFoundError) | HEADERS_OF_FILE,
 )
 def download_student_file(
     student_id: StudentId, path: str, request: Request, backend: BackendDep, owner: OwnerDep
@@ -108,14 +115,14 @@ def download_student_file(
     operation_id="download_student",
     summary="All files of a student as one .tar",
     response_class=Response,
-    responses=_FILE,
+    responses=_FILE | file_responses(ARCHIVE),
 )
 @router.head(
     "/{student_id}/download",
     operation_id="head_student_download",
     summary="Headers of a student's .tar",
     response_class=Response,
-    responses=problems(NotFoundError) | NOT_MODIFIED,
+    responses=problems(NotFoundError) | HEADERS_OF_FILE,
 )
 def download_student(
     student_id: StudentId, request: Request, backend: BackendDep, owner: OwnerDep

@@ -7,14 +7,16 @@ from starlette.responses import JSONResponse
 
 from app.api.dependencies import BackendDep, CallerDep, OwnerDep
 from app.api.parameters import After, IdempotencyKey, Limit, Order, show_page
+from app.api.problem_codes import IDEMPOTENCY_KEY_REUSED, TOO_MANY_WEBHOOKS
 from app.api.problems import problems
+from app.api.response_headers import CREATED, NEXT_PAGE, REPLAYED
 from app.api.schemas import Page
 from app.api.schemas_webhooks import Webhook, WebhookDelivery, WebhookRequest, WebhookWithSecret
-from app.domain.errors import ConflictError, InvalidRequestError, NotFoundError
+from app.domain.errors import InvalidRequestError, NotFoundError
 from app.domain.webhook import DeliveryStatus
 from app.persistence import tables
 from app.services import webhooks
-from app.services.idempotency import Once
+from app.services.idempotency import Answer, Once
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
@@ -22,7 +24,7 @@ WebhookId = Annotated[str, Path(description="`whk-…`")]
 _CREATED: dict[int | str, dict[str, Any]] = {
     201: {
         "description": "Its secret is shown this once.",
-        "headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}},
+        "headers": CREATED,
     }
 }
 
@@ -33,7 +35,7 @@ _CREATED: dict[int | str, dict[str, Any]] = {
     operation_id="create_webhook",
     summary="Be told what becomes of jobs",
     response_model=WebhookWithSecret,
-    responses=_CREATED | problems(InvalidRequestError, ConflictError),
+    responses=_CREATED | problems(InvalidRequestError, IDEMPOTENCY_KEY_REUSED, TOO_MANY_WEBHOOKS),
 )
 def create_webhook(
     body: WebhookRequest, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
@@ -52,17 +54,26 @@ def create_webhook(
         once=once,
         render=_render,
     )
-    headers = {"Location": f"/webhooks/{answer.resource_id}", "Cache-Control": "no-store"}
+    return _with_secret(answer, Location=f"/webhooks/{answer.resource_id}")
+
+
+def _with_secret(answer: Answer, **headers: str) -> Response:
+    headers |= {"Cache-Control": "no-store"}
     if answer.replayed:
         headers["Idempotency-Replayed"] = "true"
-    return JSONResponse(answer.content, 201, headers)
+    return JSONResponse(answer.content, answer.status, headers)
 
 
 def _render(row: tables.Webhook) -> dict[str, Any]:
     return WebhookWithSecret.of(row).model_dump(mode="json")
 
 
-@router.get("", operation_id="list_webhooks", summary="List webhooks")
+@router.get(
+    "",
+    operation_id="list_webhooks",
+    summary="List webhooks",
+    responses={200: {"headers": NEXT_PAGE}},
+)
 def list_webhooks(
     *,
     request: Request,
@@ -107,14 +118,18 @@ def delete_webhook(webhook_id: WebhookId, backend: BackendDep, owner: OwnerDep) 
     "/{webhook_id}/rotate",
     operation_id="rotate_webhook",
     summary="Give a webhook a new secret",
-    responses=problems(NotFoundError),
+    response_model=WebhookWithSecret,
+    responses={200: {"headers": REPLAYED}} | problems(NotFoundError),
 )
 def rotate_webhook(
-    webhook_id: WebhookId, response: Response, backend: BackendDep, owner: OwnerDep
-) -> WebhookWithSecret:
+    webhook_id: WebhookId, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
+) -> Response:
     """For a day messages carry a signature of the old secret too, so that the receiver can change over."""
-    response.headers["Cache-Control"] = "no-store"
-    return WebhookWithSecret.of(webhooks.rotate(backend, owner, webhook_id))
+    once = None
+    if idempotency_key is not None:
+        route = f"POST /webhooks/{webhook_id}/rotate"
+        once = Once.of(caller.api_key_id, route, idempotency_key, body=None)
+    return _with_secret(webhooks.rotate(backend, caller.owner, webhook_id, once=once, render=_render))
 
 
 @router.post(
@@ -136,7 +151,7 @@ def test_webhook(webhook_id: WebhookId, backend: BackendDep, owner: OwnerDep) ->
     "/{webhook_id}/deliveries",
     operation_id="list_webhook_deliveries",
     summary="What was sent to a webhook",
-    responses=problems(NotFoundError),
+    responses=problems(NotFoundError) | {200: {"headers": NEXT_PAGE}},
 )
 def list_webhook_deliveries(
     *,

@@ -1,0 +1,41 @@
+"""Headers of answers, as the OpenAPI document declares them."""
+
+from typing import Any
+
+
+def described(**headers: str) -> dict[str, Any]:
+    """`headers` of a response: each name, with `_` for `-`, and what it tells."""
+    return {
+        name.replace("_", "-"): {"description": text, "schema": {"type": "string"}}
+        for name, text in headers.items()
+    }
+
+
+def _seconds(text: str) -> dict[str, Any]:
+    return {"Retry-After": {"description": f"Seconds. {text}", "schema": {"type": "integer"}}}
+
+
+REQUEST_ID = described(X_Request_Id="Names this request in the service's log.")
+ETAG = described(ETag="Of this state; send it as `If-None-Match`.")
+RETRY_AFTER = _seconds("Until to look again; absent when the job has ended.")
+NEXT_PAGE = described(Link='`<…>; rel="next"`, when there is a next page.')
+REPLAYED = described(Idempotency_Replayed="`true`: the stored answer to an earlier request under this key.")
+CREATED = described(Location="Where it is.") | REPLAYED
+FILE = described(
+    ETag="Of the content; of a single file its sha256.",
+    Accept_Ranges="`bytes`",
+    Content_Disposition="The name to save it under.",
+    Repr_Digest="`sha-256=:…:` over the whole file; not of archives.",
+)
+PART_OF_FILE = FILE | described(Content_Range="Which bytes, of how many.")
+_OF_PROBLEMS = {
+    "401": described(WWW_Authenticate="`Bearer`"),
+    "403": described(WWW_Authenticate="With the scope that the key lacks."),
+    "416": described(Content_Range="How many bytes there are."),
+    **dict.fromkeys(("429", "502", "503", "504"), _seconds("Until to try again.")),
+}
+
+
+def of_problem(status: str) -> dict[str, Any]:
+    """What every problem with this status has beside the request's id."""
+    return _OF_PROBLEMS.get(status, {})
