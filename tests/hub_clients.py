@@ -53,10 +53,10 @@ class HubClient:
         return done
 
 
-def install(folder: Path, release: str) -> Path:
+def install(folder: Path, *requirements: str) -> Path:
     """From the package index, without the network where pip has it in its cache."""
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
-    command = [*pip, "--target", str(folder), *RELEASES[release]]
+    command = [*pip, "--target", str(folder), *requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder

@@ -26,7 +26,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fu
     """All of them are fetched at once."""
     root = tmp_path_factory.mktemp("clients")
     with ThreadPoolExecutor(len(RELEASES)) as threads:
-        yield {release: threads.submit(install, root / release, release) for release in RELEASES}
+        yield {name: threads.submit(install, root / name, *packages) for name, packages in RELEASES.items()}
 
 
 @pytest.fixture(params=["sqlite"])
