@@ -97,11 +97,12 @@ def descendants(pid: int) -> list[tuple[int, str]]:
         ["ps", "-axwwo", "pid=,ppid=,command="], capture_output=True, check=True, text=True
     )
     rows = [line.split(None, 2) for line in listing.stdout.splitlines()]
-    below, found = {pid}, []
-    for own, parent, line in sorted(((int(p), int(pp), c) for p, pp, c in rows)):
-        if parent in below:
-            below.add(own)
-            found.append((own, line))
+    children: dict[int, list[tuple[int, str]]] = {}
+    for own, parent, line in rows:
+        children.setdefault(int(parent), []).append((int(own), line))
+    found = list(children.get(pid, ()))
+    for own, _ in found:  # grows meanwhile; numbers of processes start anew, so their order tells nothing
+        found += children.get(own, ())
     return found
 
 
