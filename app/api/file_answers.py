@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
+from app.api.file_stream import FileStream
 from app.api.ranges import parse_range
 from app.api.representations import NOT_MODIFIED, is_known
 from app.api.response_headers import FILE, PART_OF_FILE
@@ -59,13 +60,12 @@ def answer_file(request: Request, download: Download, store: ArtifactStore) -> R
     if request.headers.get("if-range", etag) == etag:
         wanted = parse_range(request.headers.get("range"), size)
     if wanted is None:
-        body = download.read(store, 0, size)
-        return StreamingResponse(body, headers=headers | {"Content-Length": str(size)})
+        return FileStream(download.read(store, 0, size), headers=headers | {"Content-Length": str(size)})
     headers |= {
         "Content-Length": str(wanted.stop - wanted.start),
         "Content-Range": f"bytes {wanted.start}-{wanted.stop - 1}/{size}",
     }
-    return StreamingResponse(download.read(store, wanted.start, wanted.stop), 206, headers=headers)
+    return FileStream(download.read(store, wanted.start, wanted.stop), 206, headers=headers)
 
 
 def _headers(download: Download, etag: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Bytes that clients fetch, whole or in ranges: stored files, and what is laid out around them."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from app.storage import ArtifactStore, StoreError
@@ -54,7 +54,7 @@ class Download:
             if isinstance(part, StoredFile) and not _is_whole(store, part):
                 raise StoreError(f"{part.key} is missing or has another size than {part.size_bytes} bytes")
 
-    def read(self, store: ArtifactStore, start: int, stop: int) -> Iterator[bytes]:
+    def read(self, store: ArtifactStore, start: int, stop: int) -> Generator[bytes]:
         """The bytes from `start` up to `stop`, in chunks: memory stays flat."""
         offset = 0
         for part in self.parts:
