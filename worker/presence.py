@@ -6,8 +6,10 @@ import platform
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
 
 from app.domain.identifiers import Prefix, new_id
 from app.persistence import workers
@@ -17,6 +19,7 @@ from worker.alive import Hearing
 from worker.versions import version_of
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Presence:
@@ -47,7 +50,7 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
-        """Be there from now on. No process is forked while the thread has its hands on the database."""
+        """Be there from now on. No process is forked while the thread holds its lock."""
         lock = self._at_work
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
         self._thread.start()
@@ -74,27 +77,32 @@ class Presence:
     def _show(self) -> bool | None:
         """Whether it holds a lease; None: the database does not answer."""
         facts = {"host": platform.node(), "pid": os.getpid(), "version": version_of("muka")}
-        database = Database(self._url)
-        try:
-            with self._at_work, database.write() as session:
-                workers.show(session, self._id, name=self._name, **facts)  # type: ignore[arg-type]
-                is_busy = workers.is_busy(session, self._name)
-        except (OperationalError, InterfaceError) as error:
-            if not self._is_told:
-                log.warning("the worker's row cannot be written, trying again: %s", type(error).__name__)
-            self._is_told = True
-            return None
-        finally:
-            database.close()
-        self._is_told = False
-        return is_busy
+
+        def change(session: Session) -> bool:
+            workers.show(session, self._id, name=self._name, **facts)  # type: ignore[arg-type]
+            return workers.is_busy(session, self._name)
+
+        return self._write(change)
 
     def _forget(self) -> None:
-        database = Database(self._url)
-        try:
-            with self._at_work, database.write() as session:
-                workers.remove(session, self._id)
-        except (OperationalError, InterfaceError):
-            log.warning("the worker's row stays: the database does not answer")
-        finally:
-            database.close()
+        self._write(lambda session: workers.remove(session, self._id))
+
+    def _write(self, change: Callable[[Session], T]) -> T | None:
+        """All of it with the lock, imports and connecting too: who is forked would find them half done.
+
+        No connection is kept: pool processes would inherit it.
+        """
+        with self._at_work:
+            database = Database(self._url)
+            try:
+                with database.write() as session:
+                    answer = change(session)
+            except (OperationalError, InterfaceError) as error:
+                if not self._is_told:
+                    log.warning("the worker's row cannot be written, trying again: %s", type(error).__name__)
+                self._is_told = True
+                return None
+            finally:
+                database.close()
+        self._is_told = False
+        return answer
