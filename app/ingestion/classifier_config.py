@@ -10,11 +10,14 @@ from typing import Any
 
 from app.domain import labels as label_names
 from app.domain.errors import Fault, InvalidModelError
+from app.ingestion.model_facts import LAYERS
 from app.ingestion.names import is_storable
 
 SUFFIX = "ForSequenceClassification"
 _IDENTIFIER = re.compile(r"[A-Za-z0-9_]{1,200}")
 _MODEL_TYPE = re.compile(r"[A-Za-z0-9._-]{1,100}")
+MAX_LAYERS = 256
+"""As the worker's library has it: a model is built layer by layer before its weights are looked at."""
 MAX_LABELS = 10_000
 MAX_LABEL_CHARS = 256
 DEFAULT_LABELS = 2
@@ -85,6 +88,17 @@ def _kind_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
             "the model needs code of its own (`auto_map`), which muka never runs; "
             "use an architecture that is part of the transformers library",
         )
+    for field in (name for name in config if name.endswith("_implementation") and "/" in str(config[name])):
+        yield _fault(
+            field,
+            "custom_code",
+            f"`{field}` names code of its own ({str(config[field])[:100]!r}), which muka never runs; "
+            "leave the field out",
+        )
+    for field in LAYERS:
+        if type(config.get(field)) is int and not 1 <= config[field] <= MAX_LAYERS:
+            detail = f"`{field}` must be a number from 1 to {MAX_LAYERS}"
+            yield _fault(field, "layers_invalid", detail)
 
 
 def _head_faults(config: Mapping[str, Any]) -> Iterator[Fault]:

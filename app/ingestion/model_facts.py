@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 _WIDTHS = ("hidden_size", "dim", "d_model", "n_embd")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 _DROPOUTS = (
@@ -49,7 +49,7 @@ def model_facts(config: Mapping[str, Any], files: Collection[str]) -> ModelFacts
     """Read what is there; nothing in a configuration that anybody can upload is taken for granted."""
     rates = [rate for key in _DROPOUTS if (rate := _rate(config.get(key))) is not None]
     return ModelFacts(
-        layers=_count(config, _LAYERS),
+        layers=_count(config, LAYERS),
         hidden_size=_count(config, _WIDTHS),
         max_tokens=_count(config, _POSITIONS),
         vocabulary=_count(config, ("vocab_size",)),

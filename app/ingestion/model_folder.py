@@ -92,7 +92,7 @@ def _shards(index: dict[str, Any], names: set[str]) -> list[str]:
     shards = sorted(set(weight_map.values()))
     missing = [name for name in shards if name not in names or not name.endswith(".safetensors")]
     if missing or not shards:
-        named = ", ".join(name[:100] for name in missing[:5]) or "no file"
+        named = ", ".join(repr(name[:100]) for name in missing[:5]) or "no file"
         raise _refusal(INDEX, "shard_missing", f"names {named}, which the archive does not have")
     return shards
 

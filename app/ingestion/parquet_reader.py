@@ -17,7 +17,7 @@ def read_parquet(source: Path, columns: Columns, max_bytes: int, *, first_row: i
 
     try:
         yield from _rows(source, columns, max_bytes, first_row)
-    except pa.ArrowMemoryError:
+    except MemoryError:  # pyarrow's own among them
         detail = "a page of the Parquet file needs too much memory; write it again with smaller row groups"
         yield Fault("file", "invalid_parquet", detail)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
@@ -48,6 +48,7 @@ def _rows(source: Path, columns: Columns, max_bytes: int, first_row: int) -> Row
         table = pq.ParquetFile(file, metadata=metadata, read_dictionary=columns.all, buffer_size=1 << 20)
         row = first_row
         for batch in table.iter_batches(BATCH_ROWS, columns=columns.all, use_threads=False):
+            batch.validate(full=True)  # pyarrow believes what a file says of its dictionaries
             texts = _strings(batch.column(columns.text))
             labels = _strings(batch.column(columns.label)) if columns.label else iter([None] * batch.num_rows)
             for text, label in zip(texts, labels, strict=True):
@@ -68,7 +69,8 @@ def _schema_fault(schema: Any, columns: Columns) -> Fault | None:
         if not (
             pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
         ):
-            return Fault("file", "not_a_string", f"the column {name!r} must hold strings, not {kind}")
+            detail = f"the column {name!r} must hold strings, not {str(kind)[:200]!r}"
+            return Fault("file", "not_a_string", detail)
     return None
 
 

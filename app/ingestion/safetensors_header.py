@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.errors import Fault, InvalidModelError
+from app.ingestion.names import is_storable
 
 MAX_HEADER_BYTES = 16 << 20
 """The format allows 100 MB; a model of 100,000 tensors needs 12."""
@@ -81,7 +82,7 @@ def _parsed(path: Path) -> dict[str, Any]:
             raise _HeaderError(f"its header has {length} bytes, more than {MAX_HEADER_BYTES}")
         raw = file.read(length)
     try:
-        header = json.loads(raw, object_pairs_hook=_without_repetition)
+        header = json.loads(raw, object_pairs_hook=_without_repetition, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise _HeaderError("its header is not valid JSON") from error
     if not isinstance(header, dict):
@@ -93,10 +94,18 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a name twice")
+    "".join(found).encode()  # half of a surrogate pair is no name, and raises
     return found
 
 
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _checked(header: Mapping[str, Any], path: Path) -> dict[str, TensorInfo]:
+    metadata = header.get("__metadata__")
+    if metadata is not None and not _are_texts(metadata):
+        raise _HeaderError("its metadata are not texts by name")
     tensors = {name: _tensor(name, entry) for name, entry in header.items() if name != "__metadata__"}
     if not tensors:
         raise _HeaderError("it holds no tensors")
@@ -128,3 +137,7 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
 
 def _are_sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) is int and 0 <= v <= MAX_ELEMENTS for v in values)
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(v, str) and is_storable(v) for v in values.values())

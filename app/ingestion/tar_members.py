@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Self, cast
 
+from app.domain.errors import PayloadTooLargeError
 from app.ingestion.archive_kinds import ArchiveKind
 from app.ingestion.decompression import CHUNK, Compression, open_bounded
 from app.ingestion.member_names import unsafe
@@ -34,11 +35,11 @@ def read(archive: Path, kind: ArchiveKind, max_bytes: int) -> Iterator[RawMember
         tarfile.open(fileobj=stream, mode="r|", tarinfo=_CheckedTarInfo, bufsize=CHUNK) as tar,
     ):
         while member := tar.next():
-            yield _member(tar, member)
+            yield _member(tar, member, max_bytes)
             tar.members = []  # type: ignore[attr-defined]  # or they would pile up
 
 
-def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> RawMember:
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo, max_bytes: int) -> RawMember:
     if member.isdir():
         return RawMember(member.name, 0, None)
     if not member.isreg() or member.issparse():
@@ -46,6 +47,10 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> RawMember:
         raise unsafe(f"the archive's member {member.name[:200]!r} is a {kind}; only plain files are unpacked")
     if member.size < 0:
         raise tarfile.ReadError("a member has an impossible size")
+    if member.size > max_bytes:  # tarfile would go over it in steps, also where the file has ended long ago
+        raise PayloadTooLargeError(
+            f"the archive's {member.name[:200]!r} has {member.size:,} bytes; the limit is {max_bytes:,}"
+        )
     return RawMember(member.name, member.size, partial(_open, tar, member))
 
 

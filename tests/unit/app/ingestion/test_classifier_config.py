@@ -67,6 +67,19 @@ def test_custom_code_is_refused() -> None:
     assert _codes(_refused(auto_map={"AutoModel": "modeling.Mine"})) == ["custom_code"]
 
 
+def test_code_of_a_part_is_refused_too() -> None:
+    """transformers would fetch an attention kernel from any repository that a config names."""
+    for name in ("attn_implementation", "_attn_implementation"):
+        assert _codes(_refused(**{name: "kernels-community/flash-attn2"})) == ["custom_code"]
+    check_classifier_config(GOOD | {"attn_implementation": "sdpa"})
+
+
+@pytest.mark.parametrize("layers", [0, -1, 257, 10**9])
+def test_a_number_of_layers_that_takes_for_ever_to_build_is_refused(layers: int) -> None:
+    for name in ("num_hidden_layers", "n_layers"):
+        assert _codes(_refused(**{name: layers})) == ["layers_invalid"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -174,6 +174,15 @@ def test_too_many_members_are_refused(tmp_path: Path) -> None:
     assert "10000 members" in _refused(tmp_path, tar(model_files() | files)).detail
 
 
+@pytest.mark.parametrize("size", [0o77777777777, 1 << 62])
+def test_a_member_that_claims_more_than_the_limit_is_refused_at_once(tmp_path: Path, size: int) -> None:
+    """tarfile would go over it a megabyte at a time, for ever, although the archive has ended."""
+    member = tarfile.TarInfo("optimizer.pt")
+    member.size = size
+    with pytest.raises(PayloadTooLargeError, match=r"optimizer\.pt"):
+        _unpack(tmp_path, member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+
+
 def test_a_header_as_large_as_memory_is_refused(tmp_path: Path) -> None:
     member = tarfile.TarInfo("x")
     member.type, member.size = tarfile.XHDTYPE, 5 << 20
