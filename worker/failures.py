@@ -74,16 +74,17 @@ FAILURES: dict[type[Exception], tuple[FailureCode, str]] = {
 }
 """By class; a subclass is what its nearest listed ancestor is."""
 
+_MAX_MESSAGE_CHARS = 1_000
 _DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
 
-def failure_of(error: Exception) -> Failure:
+def failure_of(error: BaseException) -> Failure:
     """What the user is told. The message of an unexpected error stays in the worker's log."""
     for kind in type(error).__mro__:
         if kind in FAILURES:
             code, hint = FAILURES[kind]
             own_hint = error.hint if isinstance(error, library.MukaLibraryError) else ""
-            return Failure(code, str(error) or "out of memory", own_hint or hint)
+            return Failure(code, _storable(str(error)) or "out of memory", own_hint or hint)
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         hint = FAILURES[StoreError][1]
         return Failure(FailureCode.STORAGE_ERROR, f"the disk cannot be written: {error.strerror}", hint)
@@ -96,7 +97,13 @@ def failure_of(error: Exception) -> Failure:
     )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _storable(message: str) -> str:
+    """It may quote a file of strangers: no database takes NUL, nor half of a surrogate pair."""
+    told = message.replace("\0", "�").encode("utf-8", "replace").decode()
+    return told if len(told) <= _MAX_MESSAGE_CHARS else f"{told[:_MAX_MESSAGE_CHARS]}…"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
     from worker.muka.memory import is_out_of_memory  # noqa: PLC0415  (torch comes with it)
 
     return is_out_of_memory(error)

@@ -26,7 +26,7 @@ _STALLED = Failure(
 )
 
 
-def failed(lease: Lease, error: Exception) -> None:
+def failed(lease: Lease, error: BaseException) -> None:
     """`failed`, with the code that the table names. Raises `LeaseLostError`."""
     _fail(lease, failure_of(error))
 

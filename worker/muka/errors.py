@@ -80,3 +80,8 @@ class DivergedError(MukaLibraryError):
 
 class StoppedError(Exception):
     """The caller's `should_stop` answered True; neither a failure nor a result."""
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether code in Rust has given up: no `Exception`, and its class can be imported from nowhere."""
+    return type(error).__name__ == "PanicException"

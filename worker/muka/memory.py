@@ -1,5 +1,6 @@
 """Out of memory is not death: take fewer texts at once and go on."""
 
+import errno
 import gc
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -13,12 +14,14 @@ from worker.muka.errors import OutOfMemoryError_
 
 T = TypeVar("T")
 
-_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
+_CPU_MESSAGES = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory, of the GPU or the host, is used up."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _CPU_MESSAGES)
 

@@ -10,8 +10,17 @@ from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrained
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
-from worker.muka.errors import TeacherNotClassifierError, TeacherNotFoundError, TeacherUnsafeFormatError
+from worker.muka.errors import (
+    TeacherNotClassifierError,
+    TeacherNotFoundError,
+    TeacherUnsafeFormatError,
+    is_panic,
+)
 
+MAX_LAYERS = 256
+"""The deepest have about a hundred; a thousand take half a minute to build."""
+_LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
+"""Under the names that the families of transformers give them."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
@@ -41,10 +50,12 @@ def read_config(folder: Path) -> PretrainedConfig:
         raise TeacherNotFoundError(
             f"{folder.name}: there is no config.json", hint="Give a Hugging Face folder."
         )
-    _refuse_foreign_code(folder, _read_json(path))
+    content = _read_json(path)
+    _refuse_foreign_code(folder, content)
+    _refuse_endless_layers(folder, content)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except Exception as error:  # every family checks its fields in its own way
         raise TeacherNotClassifierError(f"{folder.name}: config.json cannot be read: {error}") from error
     if not isinstance(config, PretrainedConfig):
         raise TeacherNotClassifierError(f"{folder.name}: config.json is no model's configuration")
@@ -54,7 +65,7 @@ def read_config(folder: Path) -> PretrainedConfig:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TeacherNotClassifierError(f"{path.parent.name}: {path.name} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise TeacherNotClassifierError(f"{path.parent.name}: {path.name} holds no JSON object")
@@ -73,6 +84,22 @@ def _refuse_foreign_code(folder: Path, content: dict[str, Any]) -> None:
             f"{folder.name}: the model type {model_type!r} {foreign}",
             hint="Use an architecture that is part of the transformers library.",
         )
+    # transformers takes the code of an attention layer, say, from any repository that a config names.
+    named = [name for name in content if name.endswith("_implementation") and "/" in str(content[name])]
+    if named:
+        raise TeacherNotClassifierError(
+            f"{folder.name}: {named[0]} names code of its own, which is never run",
+            hint=f"Leave {named[0]} out of config.json.",
+        )
+
+
+def _refuse_endless_layers(folder: Path, content: dict[str, Any]) -> None:
+    """A model is built before its weights are looked at, and a number is quickly written."""
+    for name in _LAYERS:
+        if isinstance(content.get(name), int) and not 1 <= content[name] <= MAX_LAYERS:
+            raise TeacherNotClassifierError(
+                f"{folder.name}: {name} is {content[name]}; allowed: [1, {MAX_LAYERS}]"
+            )
 
 
 def require_safetensors(folder: Path) -> None:
@@ -101,7 +128,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         with quiet_transformers():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the Rust tokenizers raise bare Exception on a broken file.
+            if isinstance(tokenizer, PreTrainedTokenizerBase):
+                tokenizer(["a text", "another one"])  # some faults show at the first text only
+    except BaseException as error:  # the Rust tokenizers raise bare Exception on a broken file, and panic
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         raise TeacherNotFoundError(
             f"{folder.name}: the tokenizer cannot be read: {error}",
             hint="Save it beside the model with tokenizer.save_pretrained(folder).",

@@ -19,7 +19,7 @@ from transformers import (
 from worker.muka.batching import Rows, padding_id, tokenise
 from worker.muka.errors import StudentNotUsableError
 from worker.muka.forward import Answer, forward, usable_positions
-from worker.muka.memory import TokenBudget, in_token_batches
+from worker.muka.memory import TokenBudget, in_token_batches, is_out_of_memory
 from worker.muka.model_folder import load_tokenizer, quiet_transformers, read_config, require_safetensors
 from worker.muka.precision import autocast, resolve
 from worker.muka.recipe import Precision
@@ -207,6 +207,8 @@ def _copy_encoder(path: Path, config: PretrainedConfig, model: PreTrainedModel) 
             output_loading_info=True,
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise StudentNotUsableError(f"{path.name}: the weights cannot be read: {error}") from error
     prefix = f"{model.base_model_prefix}."
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}

@@ -19,6 +19,7 @@ from worker.muka.batching import padding_id
 from worker.muka.errors import TeacherNotClassifierError, TeacherNotFoundError
 from worker.muka.forward import usable_positions
 from worker.muka.label_space import teacher_labels
+from worker.muka.memory import is_out_of_memory
 from worker.muka.model_folder import load_tokenizer, quiet_transformers, read_config, require_safetensors
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
@@ -127,7 +128,8 @@ def require_classifier(folder: Path, config: PretrainedConfig) -> None:
     Raises:
         TeacherNotClassifierError: Says what it is instead.
     """
-    architectures = config.architectures or []
+    architectures = config.architectures if isinstance(config.architectures, list) else []
+    architectures = [str(name)[:100] for name in architectures]
     if not any(name.endswith("ForSequenceClassification") for name in architectures):
         raise TeacherNotClassifierError(
             f"{folder.name}: the architecture is {', '.join(architectures) or 'not named'}",
@@ -160,17 +162,26 @@ def load_trained_classifier(folder: Path, config: PretrainedConfig, dtype: torch
                 output_loading_info=True,
             )
     except (OSError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise TeacherNotFoundError(f"{folder.name}: the weights cannot be read: {error}") from error
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever a config asks for is built in one of a hundred families
+        if is_out_of_memory(error):
+            raise
         raise TeacherNotClassifierError(
             f"{folder.name}: the weights do not fit the config: {error}"
         ) from error
     if info["missing_keys"]:
         raise TeacherNotClassifierError(
-            f"{folder.name}: the checkpoint lacks {', '.join(sorted(info['missing_keys']))}",
+            f"{folder.name}: the checkpoint lacks {_named(sorted(info['missing_keys']))}",
             hint="Its classification head was never trained; fine-tune and save the whole classifier.",
         )
     return model.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def _named(weights: Sequence[str]) -> str:
+    rest = f" and {len(weights) - 3} more" if len(weights) > 3 else ""
+    return ", ".join(weights[:3]) + rest
 
 
 def folder_digest(folder: Path) -> str:

@@ -52,6 +52,8 @@ def test_the_error_s_own_hint_is_better_than_the_table_s() -> None:
         (MemoryError(), FailureCode.OUT_OF_MEMORY),
         (torch.OutOfMemoryError("CUDA out of memory"), FailureCode.OUT_OF_MEMORY),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), FailureCode.OUT_OF_MEMORY),
+        (RuntimeError("unable to mmap 7 bytes: Cannot allocate memory (12)"), FailureCode.OUT_OF_MEMORY),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), FailureCode.OUT_OF_MEMORY),
         (RuntimeError("/secret/path exploded"), FailureCode.INTERNAL),
         (FileNotFoundError(errno.ENOENT, "No such file", "/secret/path"), FailureCode.INTERNAL),
         (KeyError("x"), FailureCode.INTERNAL),
@@ -63,6 +65,12 @@ def test_other_errors_have_a_code_and_tell_no_path(error: Exception, code: Failu
     assert failure.message
     assert failure.hint
     assert "/secret" not in failure.message
+
+
+def test_a_message_that_quotes_a_file_of_strangers_can_be_stored() -> None:
+    told = failure_of(library.TeacherNotFoundError("version '\0\ud800'" + 9_000 * "x")).message
+    assert told.startswith("version '�?'")
+    assert len(told) < 1_100
 
 
 def test_what_may_go_better_next_time_is_retryable() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.fuzz.target import SEEDS
 from tests.tiny_models import ARCHITECTURES, TEXTS, make_encoder, make_teacher
 from worker.muka.errors import (
     LabelConflictError,
@@ -16,6 +17,8 @@ from worker.muka.errors import (
 from worker.muka.recipe import Sampling
 from worker.muka.scoring import score_shard
 from worker.muka.teacher import Teacher
+
+PANIC = SEEDS / "teachers" / "panic-at-the-first-text.tokenizer.json"
 
 
 @pytest.fixture
@@ -139,6 +142,24 @@ class TestRefusals:
         changes = {"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}}
         with pytest.raises(TeacherNotClassifierError, match="auto_map"):
             Teacher.load(_edit_config(folder, **changes))
+
+    def test_code_of_a_part_is_never_fetched(self, folder):
+        _edit_config(folder, attn_implementation="kernels-community/flash-attn2")
+        with pytest.raises(TeacherNotClassifierError, match="code of its own") as caught:
+            Teacher.load(folder)
+        assert "attn_implementation" in caught.value.hint
+
+    def test_a_number_of_layers_that_takes_for_ever_to_build(self, folder):
+        with pytest.raises(
+            TeacherNotClassifierError, match=r"num_hidden_layers is 1000000; allowed: \[1, 256"
+        ):
+            Teacher.load(_edit_config(folder, num_hidden_layers=10**6))
+
+    def test_a_tokenizer_that_gives_up_at_its_first_text(self, folder):
+        """Rust's panic is no `Exception`."""
+        shutil.copyfile(PANIC, folder / "tokenizer.json")
+        with pytest.raises(TeacherNotFoundError, match="tokenizer cannot be read"):
+            Teacher.load(folder)
 
     def test_a_config_that_is_no_json(self, folder):
         (folder / "config.json").write_text("{")
