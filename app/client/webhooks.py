@@ -51,7 +51,8 @@ class Webhooks:
 
     def rotate(self, webhook_id: str) -> Webhook:
         """Give it a new `secret`, shown this once; for a day messages are signed with both."""
-        return self._transport.fetch(Webhook, "POST", f"/webhooks/{webhook_id}/rotate")
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return self._transport.fetch(Webhook, "POST", f"/webhooks/{webhook_id}/rotate", headers=headers)
 
     def test(self, webhook_id: str) -> WebhookDelivery:
         """Send a test message; `deliveries` tells what came of it. Success enables a disabled webhook."""

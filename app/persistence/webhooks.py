@@ -33,7 +33,7 @@ def rotate(session: Session, webhook: Webhook, secret: str) -> None:
 
 
 def forget_answers(session: Session, webhook_id: str) -> None:
-    """Those kept under an `Idempotency-Key`: they hold the first secret."""
+    """Those kept under an `Idempotency-Key`: they hold a secret of before."""
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.resource_id == webhook_id))
 
 

@@ -63,7 +63,15 @@ class Once:
             InvalidRequestError: that request had another body.
         """
         with database.read() as session:
-            row = idempotency.find(session, self.api_key_id, self.route, self.key)
+            return self.earlier_within(session)
+
+    def earlier_within(self, session: Session) -> Answer | None:
+        """As `earlier`, in a transaction: for what locks its object first, and then decides.
+
+        Raises:
+            InvalidRequestError: that request had another body.
+        """
+        row = idempotency.find(session, self.api_key_id, self.route, self.key)
         if row is None:
             return None
         if row.fingerprint != self.fingerprint:

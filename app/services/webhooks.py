@@ -95,16 +95,24 @@ def delete(backend: Backend, owner: str, webhook_id: str) -> None:
         webhooks.forget_answers(session, webhook_id)
 
 
-def rotate(backend: Backend, owner: str, webhook_id: str) -> Webhook:
+def rotate(backend: Backend, owner: str, webhook_id: str, *, once: Once | None, render: Render) -> Answer:
     """Give it a new secret; for a day both sign, so that the receiver can change over.
+
+    A repeated request gets the secret of the first, until the next rotation.
 
     Raises:
         NotFoundError: there is none.
+        InvalidRequestError: the key is that of a request with another body.
     """
     with backend.database.write() as session:
         webhook = _find(session, owner, webhook_id, lock=True)
+        if once is not None and (earlier := once.earlier_within(session)) is not None:
+            return earlier
         webhooks.rotate(session, webhook, new_secret())
-        return webhook
+        answer = Answer(webhook.id, render(webhook), 200)
+        if once is not None:
+            once.keep(session, answer)
+        return answer
 
 
 def test(backend: Backend, owner: str, webhook_id: str) -> WebhookDelivery:

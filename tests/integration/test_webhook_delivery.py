@@ -188,7 +188,8 @@ class TestMessages:
 
     def test_during_a_rotation_both_secrets_verify(self, backend: Backend, receiver: ScriptedServer) -> None:
         webhook = add_webhook(backend, receiver.url, events=[WebhookEvent.SUCCEEDED])
-        rotated = use_cases.rotate(backend, OWNER, webhook.id)
+        use_cases.rotate(backend, OWNER, webhook.id, once=None, render=lambda _: {})
+        rotated = use_cases.get(backend, OWNER, webhook.id)
         assert rotated.secret != webhook.secret
         run(backend, Status.SUCCEEDED)
         with delivering(backend):

@@ -1,6 +1,7 @@
 """Webhooks over HTTP, and the messages that a whole service sends."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from typing import Any
 
@@ -12,6 +13,7 @@ from standardwebhooks import Webhook as Receiver
 
 from app.main import create_app
 from app.persistence.tables import Webhook, WebhookDelivery
+from app.services import webhooks
 from app.services.backend import Backend
 from app.services.webhooks import MAX_WEBHOOKS
 from app.settings import Settings
@@ -111,6 +113,28 @@ class TestLifecycle:
         assert created["secret"] not in again.text
         api.delete(f"/webhooks/{again.json()['id']}")
         assert again.json()["secret"] not in api.post("/webhooks", json=body, headers=once).text
+
+    def test_a_repeated_rotation_makes_one_secret_and_shows_it_again(
+        self, api: TestClient, backend: Backend
+    ) -> None:
+        webhook = add_webhook(backend)
+        path, once = f"/webhooks/{webhook.id}/rotate", {"Idempotency-Key": "turn-1"}
+        with ThreadPoolExecutor(4) as threads:
+            answers = list(threads.map(lambda _: api.post(path, headers=once), range(4)))
+        assert {answer.status_code for answer in answers} == {200}
+        (secret,) = {answer.json()["secret"] for answer in answers}
+        assert sum("idempotency-replayed" in answer.headers for answer in answers) == 3
+        assert {answer.headers["cache-control"] for answer in answers} == {"no-store"}
+        row = webhooks.get(backend, webhook.owner, webhook.id)
+        assert (row.secret, row.previous_secret) == (secret, webhook.secret), "the receiver's signs as well"
+        assert api.post(path).json()["secret"] != secret
+        assert secret not in api.post(path, headers=once).text, "it was replaced"
+
+    def test_a_rotation_s_key_is_for_one_webhook(self, api: TestClient, backend: Backend) -> None:
+        once = {"Idempotency-Key": "turn-2"}
+        one, two = (api.post(f"/webhooks/{add_webhook(backend).id}/rotate", headers=once) for _ in range(2))
+        assert one.json()["secret"] != two.json()["secret"]
+        assert "idempotency-replayed" not in two.headers
 
     def test_what_is_deleted_is_gone(self, api: TestClient, backend: Backend) -> None:
         webhook = add_webhook(backend)
