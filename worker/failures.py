@@ -1,6 +1,8 @@
 """One table from what can be raised during a run to the failure that the user reads."""
 
 import errno
+import os
+import re
 from dataclasses import dataclass
 
 from app.domain.status import FailureCode
@@ -85,9 +87,10 @@ def failure_of(error: BaseException) -> Failure:
             code, hint = FAILURES[kind]
             own_hint = error.hint if isinstance(error, library.MukaLibraryError) else ""
             return Failure(code, _storable(str(error)) or "out of memory", own_hint or hint)
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+    number = _error_number(error)
+    if number is not None and number in _DISK_ERRORS:
         hint = FAILURES[StoreError][1]
-        return Failure(FailureCode.STORAGE_ERROR, f"the disk cannot be written: {error.strerror}", hint)
+        return Failure(FailureCode.STORAGE_ERROR, f"the disk cannot be written: {os.strerror(number)}", hint)
     if _is_out_of_memory(error):
         return Failure(FailureCode.OUT_OF_MEMORY, "the memory is used up", FAILURES[MemoryError][1])
     return Failure(
@@ -95,6 +98,14 @@ def failure_of(error: BaseException) -> Failure:
         f"an unexpected {type(error).__name__}",
         "The worker's log has the details, under the job's id; please report them.",
     )
+
+
+def _error_number(error: BaseException) -> int | None:
+    """Of the operating system. safetensors and tokenizers, written in Rust, have it in their message only."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
 
 
 def _storable(message: str) -> str:

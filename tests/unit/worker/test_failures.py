@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from app.domain.status import RETRYABLE, FailureCode
 from app.storage import StoreError
@@ -49,6 +50,12 @@ def test_the_error_s_own_hint_is_better_than_the_table_s() -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device", "/secret/path"), FailureCode.STORAGE_ERROR),
         (StoreError("the artifact store cannot be written"), FailureCode.STORAGE_ERROR),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            FailureCode.STORAGE_ERROR,
+        ),
+        (Exception("No space left on device (os error 28)"), FailureCode.STORAGE_ERROR),  # of tokenizers
+        (SafetensorError("I/O error: No such file /secret/path (os error 2)"), FailureCode.INTERNAL),
         (MemoryError(), FailureCode.OUT_OF_MEMORY),
         (torch.OutOfMemoryError("CUDA out of memory"), FailureCode.OUT_OF_MEMORY),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), FailureCode.OUT_OF_MEMORY),
