@@ -6,6 +6,8 @@ import unicodedata
 from app.domain.errors import Fault, InvalidModelError
 
 MAX_CHARS = 500
+MAX_PART_BYTES = 255
+"""What file systems take for one name."""
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
@@ -15,11 +17,12 @@ def member_path(name: str) -> tuple[str, ...]:
     Raises:
         InvalidModelError: `archive_unsafe`: absolute, with `..`, a drive, a backslash or control characters.
     """
-    problem = _problem(name)
+    parts = unicodedata.normalize("NFC", name).split("/")
+    problem = _problem(name, parts)
     if problem:
         shown = name[:200].encode("utf-8", "backslashreplace").decode()
         raise unsafe(f"the archive's member {shown!r} {problem}")
-    return tuple(part for part in unicodedata.normalize("NFC", name).split("/") if part not in {"", "."})
+    return tuple(part for part in parts if part not in {"", "."})
 
 
 def unsafe(detail: str) -> InvalidModelError:
@@ -31,9 +34,11 @@ def unsafe(detail: str) -> InvalidModelError:
     )
 
 
-def _problem(name: str) -> str | None:
-    if len(name) > MAX_CHARS:
-        return f"has a name of more than {MAX_CHARS} characters"
+def _problem(name: str, parts: list[str]) -> str | None:
+    if len(name) > MAX_CHARS or any(len(part.encode("utf-8", "replace")) > MAX_PART_BYTES for part in parts):
+        return (
+            f"has a name of more than {MAX_CHARS} characters, or {MAX_PART_BYTES} bytes in one of its parts"
+        )
     if name.startswith("/") or _DRIVE.match(name):
         return "has an absolute path"
     if "\\" in name:

@@ -17,6 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from app.processes import die_with_parent
 from tests.fuzz.mutate import some_bytes
 from tests.fuzz.target import Input, Target
 from tests.fuzz.targets import find
@@ -136,6 +137,7 @@ def _peak_bytes() -> int:
 
 def main(name: str, seed: str, first: str, end: str, folder: str) -> int:
     """Read the inputs `first` to `end`."""
+    die_with_parent(os.getppid())
     faulthandler.enable()  # the parent ends a process that stands still so that it tells where
     warnings.simplefilter("ignore")
     target, here = find(name), Path(folder)

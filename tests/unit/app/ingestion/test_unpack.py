@@ -79,6 +79,7 @@ UNSAFE_NAMES = [
     "a\\b",
     "con\x07fig.json",
     "x" * 600,
+    "é" * 130,
 ]
 
 
