@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from pydantic import ValidationError
-
-from app.domain.recipe import RECIPE_VERSION, Recipe, Resolved
+from app.domain.recipe import Recipe, RecipeNotKnownError, Resolved, read_stored
 from app.domain.status import Stage
 from app.persistence import amalgamations
 from app.persistence.database import Database
@@ -13,7 +11,6 @@ from app.persistence.tables import Corpus
 from app.settings import Settings
 from app.storage import ArtifactStore
 from worker.corpus import find_corpus
-from worker.failures import RecipeNotKnownError
 from worker.lease import Lease
 
 
@@ -46,17 +43,7 @@ class Assignment:
             if job is None or job.started_at is None:
                 raise RecipeNotKnownError(f"the job {lease.job_id} was never claimed")
             since = amalgamations.seconds_since(session, job.started_at)
-        version = job.resolved.get("recipe_version")
-        if version != RECIPE_VERSION:
-            raise RecipeNotKnownError(
-                f"the recipe has version {version}; this worker knows version {RECIPE_VERSION}"
-            )
-        try:
-            recipe, resolved = Recipe.model_validate(job.recipe), Resolved.model_validate(job.resolved)
-        except ValidationError as error:
-            raise RecipeNotKnownError(
-                "the stored recipe has fields that this worker does not know"
-            ) from error
+        recipe, resolved = read_stored(job.recipe, job.resolved)
         evaluation = resolved.evaluation_corpus_id
         return cls(
             settings=settings,

@@ -5,15 +5,12 @@ import os
 import re
 from dataclasses import dataclass
 
+from app.domain.recipe import RecipeNotKnownError
 from app.domain.status import FailureCode
 from app.storage import StoreError
 from worker.corpus import CorpusUnreadableError
 from worker.muka import errors as library
 from worker.teachers import ModelGatedError, ModelGoneError
-
-
-class RecipeNotKnownError(Exception):
-    """The stored recipe is of a version that this worker does not know."""
 
 
 @dataclass(frozen=True)

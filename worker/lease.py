@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
+from app.domain.recipe import RecipeNotKnownError, read_stored
 from app.domain.status import Status
-from app.persistence import amalgamations
+from app.persistence import amalgamations, waiting
 from app.persistence.database import Database
 from app.persistence.losses import NO_LEASE, settle_loss
 from app.persistence.tables import Amalgamation
@@ -43,10 +44,30 @@ class LeaseLostError(Exception):
 
 
 def claim(database: Database, job_id: str, *, worker: str, lease_seconds: float) -> int | None:
-    """Take a queued job; its attempt, or None when it is not to be had."""
+    """Take a queued job; its attempt, or None when it is not to be had.
+
+    A job whose recipe is of a newer muka is left in the queue, for a worker that knows it: while an
+    installation is upgraded, workers of both versions run.
+    """
     with database.write() as session:
+        if strange := _not_known_here(session, job_id):
+            if waiting.warn_once(session, job_id, strange):
+                log.warning("%s: %s", job_id, strange)
+            return None
         job = amalgamations.claim(session, job_id, worker=worker, lease_seconds=lease_seconds)
     return None if job is None else job.attempt
+
+
+def _not_known_here(session: Session, job_id: str) -> str | None:
+    """Why the recipe cannot be followed by this version of muka; None where it can."""
+    job = amalgamations.find(session, job_id)
+    if job is None:
+        return None
+    try:
+        read_stored(job.recipe, job.resolved)
+    except RecipeNotKnownError as error:
+        return f"a worker left the job to newer ones: {error}; bring the workers to the version of the API"
+    return None
 
 
 def record_loss(

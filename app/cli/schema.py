@@ -5,24 +5,56 @@ from typing import TYPE_CHECKING
 from app.cli.messages import give_up
 
 if TYPE_CHECKING:
+    from app.persistence.migrate import SchemaState
     from app.settings import Settings
 
 
 def require_schema(settings: "Settings") -> None:
-    """SQLite is migrated here; a database that others use too only by `muka migrate`."""
+    """The schema that this code knows: SQLite is migrated here, Postgres only by `muka migrate`."""
+    url = settings.resolved_database_url()
+    if url.startswith("sqlite"):
+        migrate_schema(url)
+    else:
+        refuse_other_schema(settings)
+
+
+def refuse_other_schema(settings: "Settings") -> None:
+    """Give up unless the database has the schema that this code knows; change nothing."""
+    state = _state(settings.resolved_database_url())
+    if not state.is_current:
+        found = state.current or "empty"
+        give_up(
+            f"the database's schema is {found}, this version needs {state.head}: run `muka migrate`", status=1
+        )
+
+
+def migrate_schema(url: str) -> "SchemaState":
+    """Bring it up to date; answers how it was before."""
     from sqlalchemy.exc import OperationalError
 
     from app.persistence import migrate
 
-    url = settings.resolved_database_url()
+    before = _state(url)
     try:
-        if url.startswith("sqlite"):
-            migrate.upgrade(url)
-        elif not (state := migrate.state(url)).is_current:
-            give_up(
-                f"the database's schema is {state.current or 'empty'}, this version needs {state.head}: "
-                "run `muka migrate`",
-                status=1,
-            )
+        migrate.upgrade(url)
     except OperationalError as error:
         give_up(f"the database does not answer: {error.orig}", status=1)
+    return before
+
+
+def _state(url: str) -> "SchemaState":
+    from sqlalchemy.exc import OperationalError
+
+    from app.persistence import migrate
+
+    try:
+        state = migrate.state(url)
+    except OperationalError as error:
+        give_up(f"the database does not answer: {error.orig}", status=1)
+    if state.is_newer:
+        give_up(
+            f"the database's schema is {state.current}, of a newer muka than this one, which knows "
+            f"{state.head}: install that version here (nothing was changed)",
+            status=1,
+        )
+    return state

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from app.cli.messages import give_up, usable_settings
+from app.cli.schema import refuse_other_schema
 
 CELERY = [
     # Root, as in many containers, is dangerous with pickled messages; ours are JSON.
@@ -41,5 +42,6 @@ def worker(
         give_up(
             "set MUKA_BROKER_URL to the service's Redis (`muka serve` alone brings its own workers along)"
         )
+    refuse_other_schema(settings)
     command = CELERY if queue == Queue.AMALGAMATIONS else PREDICTOR
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606  (there is nothing for a shell to do)

@@ -4,15 +4,16 @@ Every field that is left out gets its default here, so that a stored recipe is c
 again repeats the job.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, ValidationError
 
 from app.domain.methods import DEFAULT, SPECS, AnyMethod
 from app.domain.part import FiniteFloat, Part
 
 RECIPE_VERSION = 1
-"""Raised when the meaning of a recipe changes; a worker refuses versions that it does not know."""
+"""Raised when the meaning of a recipe changes; a worker leaves versions unknown to it to newer workers."""
 
 Reference = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 """`org/name@revision` on the Hub, `mdl-…` (uploaded), `stu-…` (student of an earlier job) or `stu-…@step-200`
@@ -180,3 +181,27 @@ class Resolved(Part):
     """The union, in the student's order."""
     corpus_id: str
     evaluation_corpus_id: str | None = None
+
+
+class RecipeNotKnownError(Exception):
+    """A stored recipe is of another version of muka, or has something in it that this one does not know."""
+
+
+def read_stored(recipe: Mapping[str, Any], resolved: Mapping[str, Any]) -> tuple[Recipe, Resolved]:
+    """A job's recipe and what its names stood for, out of its row.
+
+    Raises:
+        RecipeNotKnownError: Another version, or a method or field that is not known here: nothing is guessed.
+    """
+    version = resolved.get("recipe_version")
+    if version != RECIPE_VERSION:
+        raise RecipeNotKnownError(
+            f"the recipe has version {version}, and version {RECIPE_VERSION} is known here"
+        )
+    try:
+        return Recipe.model_validate(recipe), Resolved.model_validate(resolved)
+    except ValidationError as error:
+        where = sorted({".".join(map(str, fault["loc"])) or "recipe" for fault in error.errors()})
+        raise RecipeNotKnownError(
+            f"the recipe has what is not known here: {', '.join(where)[:200]}"
+        ) from error

@@ -27,6 +27,8 @@ class SchemaState:
     current: str | None
     """None: an empty database."""
     head: str
+    is_newer: bool = False
+    """The database is of a newer muka than this one."""
 
     @property
     def is_current(self) -> bool:
@@ -42,10 +44,12 @@ def state(url: str) -> SchemaState:
             current = MigrationContext.configure(connection).get_current_revision()
     finally:
         database.close()
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    scripts = ScriptDirectory.from_config(_config())
+    head = scripts.get_current_head()
     if head is None:
         raise RuntimeError("this installation of muka carries no migrations: install it again")
-    return SchemaState(current, head)
+    known = {script.revision for script in scripts.walk_revisions()}
+    return SchemaState(current, head, is_newer=current is not None and current not in known)
 
 
 def upgrade(url: str, revision: str = "head") -> None:

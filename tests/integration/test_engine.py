@@ -335,11 +335,6 @@ class TestFailure:
         assert messages_of(bench.database, job_id)[-1].startswith("failed: ")
         return job.failure
 
-    def test_an_unknown_recipe_version_is_refused(self, bench: Bench) -> None:
-        failure = self._failure(bench, bench.job(recipe_version=99))
-        assert failure["code"] == "internal"
-        assert "version 99" in failure["message"]
-
     def test_a_teacher_that_is_gone(self, bench: Bench) -> None:
         job_id = bench.job()
         bench.store.delete(bench.teachers[1].storage_prefix or "")

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from app.domain.recipe import RecipeNotKnownError
 from app.domain.status import RETRYABLE, FailureCode
 from app.storage import StoreError
 from worker.corpus import CorpusUnreadableError
-from worker.failures import FAILURES, RecipeNotKnownError, failure_of
+from worker.failures import FAILURES, failure_of
 from worker.muka import errors as library
 from worker.teachers import ModelGatedError, ModelGoneError
 

@@ -1,0 +1,29 @@
+"""What is told of a job that waits in the queue, by somebody who does not hold it."""
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.domain.status import Status
+from app.persistence import events
+from app.persistence.tables import Amalgamation, Event
+
+
+def warn_once(session: Session, job_id: str, message: str) -> bool:
+    """Append a warning to a queued job, unless it is the last thing that was told; True when it was new."""
+    last = (
+        select(Event.message).where(Event.amalgamation_id == job_id).order_by(Event.sequence.desc()).limit(1)
+    )
+    # The row first: whoever else has something to tell waits until this is told.
+    sequence = session.execute(
+        update(Amalgamation)
+        .where(
+            Amalgamation.id == job_id, Amalgamation.status == Status.QUEUED, last.scalar_subquery() != message
+        )
+        .values(events=Amalgamation.events + 1)
+        .returning(Amalgamation.events),
+        execution_options={"synchronize_session": False},
+    ).scalar_one_or_none()
+    if sequence is None:
+        return False
+    events.insert(session, job_id, sequence, kind="warning", message=message, data={})
+    return True
