@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     """A key beside those of `muka keys`: of the owner `default`, with all scopes."""
 
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)] = ()
+    """Further names of this machine under which it may be reached without a key: `muka.localhost,desk`."""
+
     # The engine
     lease_seconds: float = Field(90, gt=0)
     """A job whose worker has not renewed its lease for this long goes to another worker."""

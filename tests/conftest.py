@@ -164,6 +164,7 @@ def settings(tmp_path: Path, database_url: str, redis_url: str) -> Settings:
         store_dir=tmp_path / "store",
         database_url=database_url,
         broker_url=redis_url,
+        allowed_hosts=("testserver",),  # so starlette's TestClient calls it
         lease_seconds=2,
         heartbeat_seconds=0.2,
         caretaker_seconds=0.2,

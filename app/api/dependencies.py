@@ -6,6 +6,7 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from app.api.local_names import refuse_strangers
 from app.api.scopes import needed_scope
 from app.domain.access import Caller
 from app.domain.errors import ForbiddenError
@@ -46,7 +47,9 @@ PredictionsDep = Annotated[Predictions, Depends(_predictions)]
 
 
 async def caller(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+    request: Request,
+    backend: BackendDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Caller:
     """Who sends the request, with a key that may do what the route does.
 
@@ -55,12 +58,15 @@ async def caller(
     Raises:
         UnauthorizedError: no key, or one that nobody has.
         ForbiddenError: the key's scopes do not cover it.
+        HostNotAllowedError: no key is asked for, and it is a stranger's page that sends it.
     """
     keyring: Keyring = request.app.state.keyring
     key = credentials.credentials if credentials else ""
     found = keyring.remembered(key)
     if found is None:
         found = await run_in_threadpool(keyring.caller, key)
+    if not found.has_key:
+        refuse_strangers(request.headers, backend.settings.allowed_hosts)
     scope = needed_scope(request.scope["route"], request.method)
     if not found.may(scope):
         raise ForbiddenError(scope)

@@ -15,6 +15,7 @@ from app.api.scopes import take_told
 from app.api.webhook_messages import messages
 from app.domain.errors import (
     ForbiddenError,
+    HostNotAllowedError,
     InvalidRequestError,
     MukaError,
     PayloadTooLargeError,
@@ -84,7 +85,7 @@ def _complete(operation: dict[str, Any], method: str) -> None:
     scope = take_told(operation, method)
     if "security" in operation:
         operation["security"] = [{name: [scope.value] for name in each} for each in operation["security"]]
-        common += [UnauthorizedError, ForbiddenError]
+        common += [UnauthorizedError, ForbiddenError, HostNotAllowedError]
     if operation.get("parameters") or "requestBody" in operation:
         common.append(InvalidRequestError)
     if "requestBody" in operation:

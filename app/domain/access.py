@@ -1,6 +1,6 @@
 """Who may do what: an owner's objects are opened by keys, and a key by its scopes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -25,6 +25,8 @@ class Caller:
     owner: str
     """Whose objects exist for this caller; all others do not."""
     scopes: frozenset[Scope]
+    has_key: bool = True
+    """False: no key is asked for."""
 
     def may(self, scope: Scope) -> bool:
         """True when one of the key's scopes covers it."""
@@ -32,4 +34,6 @@ class Caller:
 
 
 DEFAULT_CALLER = Caller("default", "default", frozenset(Scope))
-"""Who has the key of the setting MUKA_API_KEY; and everybody where no key is asked for."""
+"""Who has the key of the setting MUKA_API_KEY."""
+ANYBODY = replace(DEFAULT_CALLER, has_key=False)
+"""Where no key is asked for; whose objects are those of the setting's key."""

@@ -99,6 +99,21 @@ class ForbiddenError(MukaError):
         self.scope = scope
 
 
+class HostNotAllowedError(MukaError):
+    """No key is asked for, so only this machine is let in, under a name of its own."""
+
+    status = 403
+    code = "host_not_allowed"
+    title = "Forbidden"
+
+    def __init__(self, header: str, name: str) -> None:
+        super().__init__(
+            "this service asks for no key, so it is there for this machine alone (localhost, 127.0.0.1, "
+            f"[::1]); the header `{header}` names {name[:100]!r}: make a key (`muka keys create`) and send "
+            "it, or list the name in MUKA_ALLOWED_HOSTS"
+        )
+
+
 class NotFoundError(MukaError):
     """No such object, or one that belongs to another owner."""
 

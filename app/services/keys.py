@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
-from app.domain.access import DEFAULT_CALLER, Caller, Scope
+from app.domain.access import ANYBODY, DEFAULT_CALLER, Caller, Scope
 from app.domain.errors import NotFoundError, UnauthorizedError
 from app.domain.identifiers import Prefix, new_id
 from app.persistence import keys
@@ -108,7 +108,7 @@ class Keyring:
             raise UnauthorizedError(
                 "send an API key of this service as the header `Authorization: Bearer <key>`"
             )
-        return DEFAULT_CALLER if key else self._remember(digest, DEFAULT_CALLER)
+        return ANYBODY if key else self._remember(digest, ANYBODY)
 
     def _find(self, digest: str) -> Caller | None:
         with self._database.read() as session:

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
-from app.domain.access import DEFAULT_CALLER, Scope
+from app.domain.access import ANYBODY, DEFAULT_CALLER, Scope
 from app.domain.errors import UnauthorizedError
 from app.main import create_app
 from app.persistence.database import Database
@@ -121,7 +121,7 @@ class TestDoor:
         self, database: Database, settings: Settings
     ) -> None:
         keyring = Keyring(database, settings)
-        assert keyring.caller("") == keyring.caller("whatever") == DEFAULT_CALLER
+        assert keyring.caller("") == keyring.caller("whatever") == ANYBODY
         row, key = keys.create(database, "acme", [Scope.READ])
         with pytest.raises(UnauthorizedError):
             keyring.caller("")

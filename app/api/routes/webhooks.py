@@ -119,7 +119,7 @@ def delete_webhook(webhook_id: WebhookId, backend: BackendDep, owner: OwnerDep) 
     operation_id="rotate_webhook",
     summary="Give a webhook a new secret",
     response_model=WebhookWithSecret,
-    responses={200: {"headers": REPLAYED}} | problems(NotFoundError),
+    responses=problems(NotFoundError) | {200: {"headers": REPLAYED}},
 )
 def rotate_webhook(
     webhook_id: WebhookId, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None

@@ -27,7 +27,11 @@ def api(settings: Settings, backend: Backend) -> Iterator[TestClient]:
 def sqlite_settings(tmp_path: Path, sqlite_url: str, redis_url: str) -> Settings:
     """For tests that say nothing about the database."""
     return Settings(
-        data_dir=tmp_path, store_dir=tmp_path / "store", database_url=sqlite_url, broker_url=redis_url
+        data_dir=tmp_path,
+        store_dir=tmp_path / "store",
+        database_url=sqlite_url,
+        broker_url=redis_url,
+        allowed_hosts=("testserver",),
     )
 
 
