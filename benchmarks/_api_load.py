@@ -1,0 +1,160 @@
+"""The clients of `make bench-api` that wrk cannot be, in their own process: `python -m benchmarks._api_load`.
+
+`submit` posts jobs, `listen` holds event streams open, `download` fetches a file and throws it away. What is
+wanted comes as JSON on standard input, one line; what came of it goes to standard output, likewise.
+"""
+
+import asyncio
+import hashlib
+import json
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+BUFFER_BYTES = 1 << 20
+
+
+class Connection:
+    """One connection that is kept, over which one request goes after the other."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def to(cls, port: int) -> "Connection":
+        """Open it."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> int:
+        """Send a request and read the head of its answer: its status."""
+        head = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        self._writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+        status = int((await self._reader.readline()).split()[1])
+        self._length = 0
+        while (line := await self._reader.readline()) != b"\r\n":
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                self._length = int(value)
+        return status
+
+    async def body(self) -> bytes:
+        """What the answer holds, where its length was told."""
+        return await self._reader.readexactly(self._length)
+
+    async def line(self) -> bytes:
+        """The next line of a stream; empty at its end."""
+        return await self._reader.readline()
+
+    def close(self) -> None:
+        """Leave."""
+        self._writer.close()
+
+
+async def submit(
+    port: int, submitters: Sequence[dict[str, Any]], jobs: int, repeat_every: int
+) -> dict[str, Any]:
+    """Each submitter posts one job after the other, all of them so many together.
+
+    Every `repeat_every`-th is sent twice at the same moment under its `Idempotency-Key`, as by a client that
+    has lost its patience.
+    """
+    answers: list[tuple[str, str, int]] = []
+    times: list[float] = []
+    numbers = count()
+
+    async def one(submitter: dict[str, Any]) -> None:
+        body = json.dumps(submitter["body"]).encode()
+        connection = await Connection.to(port)
+        headers = {"Authorization": f"Bearer {submitter['key']}", "Content-Type": "application/json"}
+
+        async def post(connection: Connection, key: str) -> None:
+            status = await connection.ask("POST", "/amalgamations", headers | {"Idempotency-Key": key}, body)
+            answer = json.loads(await connection.body())
+            answers.append((key, answer.get("id", ""), status))
+
+        while (number := next(numbers)) < jobs:
+            key, began = str(uuid.uuid4()), time.perf_counter()
+            posts = [post(connection, key)]
+            if number % repeat_every == 0:
+                another = await Connection.to(port)
+                posts.append(post(another, key))
+            await asyncio.gather(*posts)
+            times.append(time.perf_counter() - began)
+        connection.close()
+
+    began = time.perf_counter()
+    await asyncio.gather(*[one(each) for each in submitters])
+    return {"seconds": time.perf_counter() - began, "times": times, "answers": answers}
+
+
+async def listen(port: int, key: str, jobs: Sequence[str], listeners: int) -> dict[str, Any]:
+    """Hold streams open until each has heard an event named `bench`; says `ready` when all of them are up."""
+    headers = {"Authorization": f"Bearer {key}", "Accept": "text/event-stream"}
+    heard: list[float] = []
+    begun = asyncio.Semaphore(0)
+    opening = asyncio.Semaphore(32)
+
+    async def one(job: str) -> None:
+        async with opening:
+            connection = await Connection.to(port)
+            status = await connection.ask("GET", f"/amalgamations/{job}/events", headers)
+            if status != 200 or not await connection.line():
+                raise RuntimeError(f"a stream begins with status {status}")
+        begun.release()
+        while line := await connection.line():
+            if line == b"event: bench\n":
+                heard.append(time.time())
+                connection.close()
+                return
+
+    async with asyncio.TaskGroup() as streams:
+        for number in range(listeners):
+            streams.create_task(one(jobs[number % len(jobs)]))
+        for _ in range(listeners):
+            await begun.acquire()
+        print("ready", flush=True)
+    return {"heard": heard}
+
+
+def download(port: int, path: str, key: str, is_hashed: bool) -> dict[str, Any]:
+    """Fetch a file as quickly as it comes."""
+    digest, buffer, received = hashlib.sha256(), bytearray(BUFFER_BYTES), 0
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        began = time.perf_counter()
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+        connection.sendall(f"{head}Connection: close\r\n\r\n".encode())
+        start = b""
+        while b"\r\n\r\n" not in start:
+            start += connection.recv(BUFFER_BYTES)
+        answer, _, first = start.partition(b"\r\n\r\n")
+        received = len(first)
+        digest.update(first if is_hashed else b"")
+        while length := connection.recv_into(buffer):
+            received += length
+            if is_hashed:
+                digest.update(memoryview(buffer)[:length])
+        seconds = time.perf_counter() - began
+    status = int(answer.split()[1])
+    return {"status": status, "bytes": received, "seconds": seconds, "sha256": digest.hexdigest()}
+
+
+def main() -> None:
+    """Do what is wanted, and tell."""
+    wanted = json.loads(sys.stdin.readline())
+    match sys.argv[1]:
+        case "submit":
+            told = asyncio.run(submit(**wanted))
+        case "listen":
+            told = asyncio.run(listen(**wanted))
+        case _:
+            told = download(**wanted)
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()
