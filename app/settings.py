@@ -127,6 +127,8 @@ class Settings(BaseSettings):
     """That an API process reads and checks at once."""
     upload_idle_seconds: float = Field(60, gt=0)
     """An upload of which nothing comes for this long is refused, so that it does not hold its place."""
+    upload_min_bytes_per_second: float = Field(10_000, ge=0)
+    """So is one that is slower than this for as long; 0: any that moves is let be."""
     scores_max_bytes: int = Field(20 * GIB, ge=0)
     """Of the teachers' stored outputs; the longest unused go first, and never those of a job in progress."""
     corpus_retention_days: float | None = Field(30, gt=0)

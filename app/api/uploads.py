@@ -89,6 +89,29 @@ class UploadSlots:
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How much of an upload must come while the service waits for it, or it loses its place."""
+
+    seconds: float
+    """Of waiting; what the service itself takes for what has come is not the client's time."""
+    wanted_bytes: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Pace":
+        """At least a byte."""
+        seconds = settings.upload_idle_seconds
+        return cls(seconds, max(1, int(seconds * settings.upload_min_bytes_per_second)))
+
+    def missed(self, came: int) -> TooSlowError:
+        """What to answer when less came."""
+        return TooSlowError(
+            f"only {came:,} bytes of the upload came in {self.seconds:g} seconds (MUKA_UPLOAD_IDLE_SECONDS), "
+            f"and {self.wanted_bytes:,} are the least (MUKA_UPLOAD_MIN_BYTES_PER_SECOND); nothing was stored: "
+            "send it again, compressed (.gz, .zst) or over a faster line"
+        )
+
+
+@dataclass(frozen=True)
 class Upload:
     """A file that has arrived."""
 
@@ -118,23 +141,23 @@ class ReceiveUpload:
         self, request: Request, backend: BackendDep, _caller: CallerDep
     ) -> AsyncIterator[Upload]:
         """Receive, hand over, remove."""
-        limit, patience = self._limit(backend.settings), backend.settings.upload_idle_seconds
+        limit, pace = self._limit(backend.settings), Pace.of(backend.settings)
         _check_headers(request, limit)
         slots: UploadSlots = request.app.state.upload_slots
         with slots.taken():
             async with contextmanager_in_threadpool(backend.store.staging()) as folder:
-                yield await self._receive(request, folder, limit, patience)
+                yield await self._receive(request, folder, limit, pace)
 
-    async def _receive(self, request: Request, folder: Path, limit: int, patience: float) -> Upload:
+    async def _receive(self, request: Request, folder: Path, limit: int, pace: Pace) -> Upload:
         path = folder / "upload"
         kind, options = parse_options_header(request.headers.get("content-type"))
         if kind != b"multipart/form-data":
             with closing(_RawBody(path, limit)) as raw:
-                await _pour(request, raw, patience)
+                await _pour(request, raw, pace)
             return Upload(folder, path, None, kind.decode("latin-1") or None)
         boundary = options.get(b"boundary", b"")
         with closing(MultipartBody(boundary, path, limit, self._fields)) as form:
-            await _pour(request, form, patience)
+            await _pour(request, form, pace)
         return Upload(folder, path, form.filename, form.media_type, form.fields)
 
 
@@ -171,10 +194,10 @@ def once_of(upload: Upload, caller: Caller, route: str, key: str | None, details
     return Once.of(caller.api_key_id, route, key, [content, *map(str, details)])
 
 
-async def _pour(request: Request, body: _Body, patience: float) -> None:
+async def _pour(request: Request, body: _Body, pace: Pace) -> None:
     pending = bytearray()
     try:
-        async for piece in _pieces(request, patience):
+        async for piece in _pieces(request, pace):
             pending += piece
             if len(pending) >= PIECE:
                 await run_in_threadpool(body.write, bytes(pending))
@@ -186,19 +209,21 @@ async def _pour(request: Request, body: _Body, patience: float) -> None:
         raise StoreError(f"the upload cannot be written: {error.strerror}") from error
 
 
-async def _pieces(request: Request, patience: float) -> AsyncIterator[bytes]:
-    stream = request.stream()
+async def _pieces(request: Request, pace: Pace) -> AsyncIterator[bytes]:
+    stream, clock = request.stream(), asyncio.get_running_loop().time
+    left, came = pace.seconds, 0
     while True:
+        started = clock()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(left):
                 piece = await anext(stream, None)
         except TimeoutError as error:
-            raise TooSlowError(
-                f"nothing of the upload came for {patience:g} seconds, the limit (MUKA_UPLOAD_IDLE_SECONDS); "
-                "nothing was stored, send it again"
-            ) from error
+            raise pace.missed(came) from error
         if piece is None:
             return
+        left, came = left - (clock() - started), came + len(piece)
+        if came >= pace.wanted_bytes:
+            left, came = pace.seconds, 0
         yield piece
 
 

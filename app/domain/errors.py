@@ -123,7 +123,7 @@ class NotFoundError(MukaError):
 
 
 class TooSlowError(MukaError):
-    """The body of an upload came to a standstill; nothing was stored."""
+    """An upload stood still, or came too slowly; nothing was stored, send it again."""
 
     status = 408
     code = "upload_too_slow"

@@ -125,6 +125,37 @@ class TestUploads:
                 assert b"MUKA_UPLOAD_IDLE_SECONDS" in answer
             assert app.state.upload_slots.free == 2
 
+    def test_that_only_drip_lose_their_place(self, sqlite_settings: Settings) -> None:
+        """Each byte comes well within the time in which one must come."""
+        slow = {"upload_idle_seconds": 1.0, "upload_min_bytes_per_second": 1000}
+        app, end = create_app(sqlite_settings.model_copy(update=slow)), threading.Event()
+
+        def drops() -> Iterator[bytes]:
+            while not end.wait(0.05):
+                yield b"x\n"
+
+        with listening(app) as service:
+            answer = _upload(service, drops())
+            end.set()
+            assert (answer.status_code, answer.json()["code"]) == (408, "upload_too_slow")
+            assert "MUKA_UPLOAD_MIN_BYTES_PER_SECOND" in answer.json()["detail"]
+            assert app.state.upload_slots.free == sqlite_settings.max_uploads
+            assert service.get("/corpora").json()["data"] == []
+
+    def test_that_are_slow_but_quick_enough_arrive(self, sqlite_settings: Settings) -> None:
+        """They take longer than the time in which some must come."""
+        slow = {"upload_idle_seconds": 2.0, "upload_min_bytes_per_second": 100}
+        end = threading.Event()
+
+        def pieces() -> Iterator[bytes]:
+            for number in range(25):
+                end.wait(0.1)
+                yield b"%0100d\n" % number
+
+        with listening(create_app(sqlite_settings.model_copy(update=slow))) as service:
+            answer = _upload(service, pieces())
+            assert (answer.status_code, answer.json()["texts"]) == (201, 25)
+
     def test_that_are_refused_give_their_place_back(self, app: FastAPI, service: httpx.Client) -> None:
         for content in (b"", b"\n\n", b"\0\xff\xfe"):
             assert _upload(service, content).status_code == 422
