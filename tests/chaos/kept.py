@@ -17,8 +17,8 @@ from tests.servers import wait_until
 
 PAUSE_SECONDS = 0.2
 STOP_SECONDS = 60
-ATTEMPT = r"-m worker amg-"
-"""The command line of a worker's child, which runs one attempt."""
+ATTEMPT = r"-m worker(\.helper)? amg-"
+"""The command line of a worker's child, which runs one attempt, or helps another one to score."""
 
 
 class Kept:
