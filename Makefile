@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test test-chaos check format clean
+.PHONY: help setup demo serve test test-contract test-chaos check format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='…']"
@@ -27,6 +27,9 @@ serve: $(VENV)/.installed-api,worker ## the service on 127.0.0.1:8000, its data 
 
 test: $(VENV)/.installed-dev ## every test that needs no GPU
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-contract: $(VENV)/.installed-dev ## at least 5,000 generated requests keep the OpenAPI document's word
+	$(BIN)/python -m pytest tests/contract/at_length.py -s $(ARGS)
 
 test-chaos: $(VENV)/.installed-dev ## jobs survive kills, outages, full disks: 25 minutes at most, Linux
 	$(BIN)/python -m pytest tests/chaos --session-timeout=1500 $(ARGS)
