@@ -28,11 +28,13 @@ LEASED = (Status.RUNNING, Status.CANCELLING)
 def add(session: Session, job: Amalgamation) -> None:
     """Insert a queued job with its first transition and event. The caller commits, then enqueues."""
     job.status = Status.QUEUED
+    job.attempt = job.events = 0
     job.transitions = []
     job.progress = {}
+    _count(session, job, Status.QUEUED)
     session.add(job)
     session.flush()
-    _record(session, job, Status.QUEUED, "the job is queued")
+    _tell_status(session, job, Status.QUEUED, "the job is queued")
     session.flush()
 
 
@@ -150,14 +152,14 @@ def change_status(
     job = session.get_one(Amalgamation, job_id, populate_existing=True)
     if to == Status.CANCELLED and job.keep_best:
         message = f"{message}; {checkpoints.keep_newest(session, job)}"
-    _record(session, job, to, message, data)
+    _count(session, job, to)
+    _tell_status(session, job, to, message, data)
     session.flush()
     return job
 
 
-def _record(
-    session: Session, job: Amalgamation, status: Status, message: str, data: dict[str, Any] | None = None
-) -> None:
+def _count(session: Session, job: Amalgamation, status: Status) -> None:
+    """One transition and one event more, in the row."""
     at = session.scalar(select(now()))
     assert at is not None  # noqa: S101  (the type checker cannot know that a clock always answers)
     job.transitions = [
@@ -165,6 +167,12 @@ def _record(
         {"status": str(status), "at": at.isoformat(), "attempt": job.attempt},
     ]
     job.events += 1
+
+
+def _tell_status(
+    session: Session, job: Amalgamation, status: Status, message: str, data: dict[str, Any] | None = None
+) -> None:
+    """The event of which the row knows already, and what webhooks are told."""
     events.insert(
         session,
         job.id,

@@ -16,5 +16,7 @@ def find_by_content(session: Session, *, owner: str, content_sha256: str) -> Cor
 
 def has_expired(session: Session, corpus: Corpus) -> bool:
     """True when its time is over; never while a job that has not ended reads it."""
+    if corpus.expires_at is None:
+        return False
     late = session.scalar(select(Corpus.expires_at < now()).where(Corpus.id == corpus.id))
     return bool(late) and not amalgamations.uses_corpus(session, corpus.id)

@@ -55,12 +55,16 @@ def find(backend: Backend, owner: str, reference: str) -> Candidate:
         InvalidModelError: there is none, or it cannot be used; `problem_code` says why.
         HubUnavailableError: the Hub does not answer.
     """
-    prefix = reference.partition("-")[0]
-    if prefix in tuple(Prefix) and "/" not in reference:
+    if not may_be_on_hub(reference):
         return _stored(backend, owner, reference, reference)
     if found := _under_hub_name(backend, owner, reference):
         return found
     return _on_hub(reference)
+
+
+def may_be_on_hub(reference: str) -> bool:
+    """False for an id of ours, which the database alone knows."""
+    return "/" in reference or reference.partition("-")[0] not in tuple(Prefix)
 
 
 def check_teacher(candidate: Candidate) -> tuple[str, tuple[str, ...]]:

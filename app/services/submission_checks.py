@@ -4,7 +4,7 @@ Every check adds to one list of faults and goes on; `Resolved` exists only when 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ UNREADABLE = "?"
 
 _LOOKUPS = 8
 """Models that are asked for at once."""
+Answer = Candidate | InvalidModelError
 _TEACHER_INDEX = re.compile(r"teachers/(\d{1,6})")
 
 
@@ -108,21 +109,29 @@ def _look_up(
     for reference in skipped:
         pointers.pop(reference, None)
 
-    def ask(reference: str) -> Candidate | InvalidModelError:
+    def ask(reference: str) -> Answer:
         try:
             return candidates.find(backend, owner, reference)
         except InvalidModelError as error:
             return error
 
     found: dict[str, Candidate] = {}
-    with ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="look-up") as pool:
-        for reference, answer in zip(pointers, pool.map(ask, pointers), strict=True):
-            if isinstance(answer, Candidate):
-                found[reference] = answer
-            else:
-                for pointer in pointers[reference]:
-                    faults += candidates.faults_of(pointer, reference, answer)
+    for reference, answer in _answers(ask, list(pointers)):
+        if isinstance(answer, Candidate):
+            found[reference] = answer
+        else:
+            for pointer in pointers[reference]:
+                faults += candidates.faults_of(pointer, reference, answer)
     return found
+
+
+def _answers(ask: Callable[[str], Answer], references: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+    """To each reference, in their order: those to the Hub at the same time, for they take long."""
+    if not any(map(candidates.may_be_on_hub, references)):
+        yield from ((reference, ask(reference)) for reference in references)
+        return
+    with ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="look-up") as pool:
+        yield from zip(references, pool.map(ask, references), strict=True)
 
 
 def _same_faults(recipe: Recipe, found: dict[str, Candidate]) -> Iterator[Fault]:
@@ -201,39 +210,36 @@ def _check_student(recipe: Recipe, found: dict[str, Candidate], faults: list[Fau
 
 def _corpus_faults(backend: Backend, owner: str, recipe: Recipe) -> Iterator[Fault]:
     if isinstance(recipe.corpus, str):
-        yield from _missing_corpus(backend, owner, "/corpus", recipe.corpus)
+        corpus, is_gone = _corpus(backend, owner, recipe.corpus)
+        yield from _missing_corpus("/corpus", recipe.corpus, corpus, is_gone)
 
 
 def _evaluation_faults(backend: Backend, owner: str, evaluation: EvaluationSpec | None) -> Iterator[Fault]:
     if evaluation is None:
         return
-    missing = list(_missing_corpus(backend, owner, "/evaluation/corpus", evaluation.corpus))
-    yield from missing
-    if not missing and not _corpus(backend, owner, evaluation.corpus).labelled:  # type: ignore[union-attr]
+    corpus, is_gone = _corpus(backend, owner, evaluation.corpus)
+    yield from _missing_corpus("/evaluation/corpus", evaluation.corpus, corpus, is_gone)
+    if corpus is not None and not is_gone and not corpus.labelled:
         detail = (
             f"{evaluation.corpus} has no labels; upload it with `label_column`, or leave the evaluation out"
         )
         yield Fault("/evaluation/corpus", "corpus_without_labels", detail)
 
 
-def _missing_corpus(backend: Backend, owner: str, pointer: str, corpus_id: str) -> Iterator[Fault]:
-    corpus = _corpus(backend, owner, corpus_id)
-    if _is_gone(backend, owner, corpus, corpus_id):
+def _missing_corpus(pointer: str, corpus_id: str, corpus: Corpus | None, is_gone: bool) -> Iterator[Fault]:
+    if is_gone:
         yield Fault(pointer, "corpus_expired", f"{corpus_id} has expired; upload the texts again")
     elif corpus is None:
         detail = f"there is no corpus {corpus_id[:100]!r}; upload the texts with POST /corpora"
         yield Fault(pointer, "corpus_not_found", detail)
 
 
-def _is_gone(backend: Backend, owner: str, corpus: Corpus | None, corpus_id: str) -> bool:
-    with backend.database.read() as session:
-        if corpus is None:
-            return expired.is_marked(session, corpus_id, owner=owner)
-        return corpora.has_expired(session, corpus)
-
-
-def _corpus(backend: Backend, owner: str, corpus_id: str) -> Corpus | None:
+def _corpus(backend: Backend, owner: str, corpus_id: str) -> tuple[Corpus | None, bool]:
+    """The corpus, if there is one, and whether its time is over, which of a removed one is known, too."""
     if not has_prefix(corpus_id, Prefix.CORPUS):
-        return None
+        return None, False
     with backend.database.read() as session:
-        return owned.find(session, Corpus, corpus_id, owner=owner)
+        corpus = owned.find(session, Corpus, corpus_id, owner=owner)
+        if corpus is None:
+            return None, expired.is_marked(session, corpus_id, owner=owner)
+        return corpus, corpora.has_expired(session, corpus)
