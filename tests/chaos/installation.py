@@ -217,5 +217,5 @@ def installation(
             texts=texts,
             epochs=epochs,
         )
-        wait_until(made.answers, "the API is ready")
+        wait_until(made.answers, "the API is ready", seconds=PROMISED_SECONDS)
         yield made

@@ -46,6 +46,7 @@ class Kept:
 
     def start(self) -> None:
         """Returns at once."""
+        self.log.touch()
         self._wanted = True
         self._thread.start()
 

@@ -27,12 +27,14 @@ def test_a_job_whose_api_was_killed_between_commit_and_message_runs(world: Insta
     os.kill(world.redis.process.pid, signal.SIGSTOP)  # it takes connections, and reads nothing
     sender = threading.Thread(target=post)
     sender.start()
-    job_id = wait_until(lambda: _named(world, "never sent"), "the row is there")
-    world.api.kill()
-    assert job_of(world.database, job_id).dispatched_at is None
-    world.redis.kill()  # and with it what lies unread in its sockets
-    sender.join()
-    world.redis.start()
+    try:
+        job_id = wait_until(lambda: _named(world, "never sent"), "the row is there")
+        world.api.kill()
+        assert job_of(world.database, job_id).dispatched_at is None
+    finally:
+        world.redis.kill()  # and with it what lies unread in its sockets
+        sender.join()
+        world.redis.start()
     assert world.ended(job_id).failure is None
     assert job_of(world.database, job_id).attempt == 1
     check_world(world, {job_id: Status.SUCCEEDED})

@@ -11,6 +11,7 @@ import pytest
 from app.domain.status import Status
 from tests.chaos.checks import check_world
 from tests.chaos.installation import Installation
+from tests.servers import wait_until
 
 AWAY_SECONDS = 3
 
@@ -23,8 +24,13 @@ def _is_restarted(world: Installation) -> None:
 
 def _crashes(world: Installation) -> None:
     """One of its processes is killed: then it ends all of them, and recovers."""
-    with psycopg.connect(world.postgres.url) as connection:
-        os.kill(connection.info.backend_pid, signal.SIGKILL)
+    victim, witness = (psycopg.connect(world.postgres.url, autocommit=True) for _ in range(2))
+    os.kill(victim.info.backend_pid, signal.SIGKILL)
+    with pytest.raises(psycopg.OperationalError):
+        witness.execute("SELECT pg_sleep(60)")
+    victim.close()
+    witness.close()
+    wait_until(world.postgres.answers, "Postgres has recovered")
 
 
 @pytest.mark.parametrize("outage", [_is_restarted, _crashes])
