@@ -218,7 +218,9 @@ def benches(few: int, many: int) -> Iterator[Bench]:
 
         def place(jobs: int) -> Place:
             print(f"a database with {jobs:,} jobs …", flush=True)
-            postgres = stack.enter_context(running_postgres("fsync=on", "full_page_writes=on"))
+            postgres = stack.enter_context(
+                running_postgres("fsync=on", "full_page_writes=on", "max_wal_size=4GB")
+            )
             redis = stack.enter_context(running_redis("--appendonly", "yes"))
             home = folder / str(jobs)
             service = stack.enter_context(filled(home / "data", postgres.url, redis.url, jobs))
