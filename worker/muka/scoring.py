@@ -61,9 +61,9 @@ class TeacherOutputs:
         """Read what `save` wrote."""
         return cls(**load_file(path))
 
-    def rows(self, span: slice) -> "TeacherOutputs":
-        """The outputs for some of the texts; they share the memory of all."""
-        return TeacherOutputs(**{name: t[span] for name, t in vars(self).items() if t is not None})
+    def rows(self, rows: slice | Tensor) -> "TeacherOutputs":
+        """The outputs for some of the texts; those for a slice share the memory of all."""
+        return TeacherOutputs(**{name: t[rows] for name, t in vars(self).items() if t is not None})
 
     @classmethod
     def cat(cls, shards: Sequence["TeacherOutputs"]) -> Self:

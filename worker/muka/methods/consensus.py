@@ -1,49 +1,48 @@
-"""Consensus: a text belongs to the teacher in whose eyes it, and its neighbours, have close company."""
+"""Consensus: a text belongs to the teacher among whose labels' clusters it lies."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from worker.muka.clusters import FeatureSpace, Mixture
 from worker.muka.methods.choosing import teacher_scores
 from worker.muka.methods.interface import Evidence, GoldenKL, Method, Need, Supervision, TeacherChoice
-from worker.muka.neighbours import Neighbours, Space, nearest, reference_rows
 from worker.muka.parameters import parameter
+from worker.muka.seeds import derive_seed
 from worker.muka.supervision import golden_supervision, integration_weights, margins
 
-_COMPANIONS = 3
-_ROUNDS = 2
-_FLOOR = 0.03
-"""Of 1 - cosine: texts that a teacher cannot tell apart are not infinitely familiar."""
+REFERENCE_TEXTS = 32_768
+"""Clusters are learnt from so many texts at most, so that time and memory do not depend on the corpus."""
+
+_ROUNDS = 8
+_FEWEST_DIRECTIONS = 16
+"""As many as there are labels to tell apart, but never less: strangers are told by the directions between."""
+_CERTAINTY_TEMPERATURE = 0.2
+"""tau of the weights from certainty alone, as in the paper: what the first round begins with."""
 _FEW, _ENOUGH = 3, 20
-"""Texts per label: below the first, neighbours say nothing; from the second on, they count in full."""
+"""Texts per label: below the first there are no clusters to learn; from the second on they count in full."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Consensus(Method):
-    """Golden supervision from the teachers to whom a text and its neighbours are familiar; one pass each.
+    """Golden supervision from the teachers in whose clusters of labels a text lies; one pass each.
 
-    A fine-tuned teacher draws the texts of its own classes together into tight clusters and leaves texts
-    that it does not know scattered, however certain its softmax is about them. So the company that a text
-    has in a teacher's own features tells more of its adequacy than certainty does. It is added to the
-    certainty, and smoothed over the text's neighbours in all teachers' features together.
+    A softmax can be certain of anything. But in the features of the teacher that knows a text, the text
+    lies in the tight cluster of its label, together with others that the other teachers see alike, too.
+    These clusters are learnt from the corpus (`worker.muka.clusters`), starting from the teachers' certainty.
     """
 
     name: ClassVar[str] = "consensus"
     source: ClassVar[str] = "muka's own, after Li et al. 2021, https://arxiv.org/abs/2112.07327"
     needs: ClassVar[frozenset[Need]] = frozenset({Need.TEACHER_FEATURES})
+    takes_parts: ClassVar[bool] = True
 
-    familiarity: float = parameter(
-        4.0,
-        "Weight of the company that a text has in a teacher's features, against its certainty.",
-        minimum=0.0,
-        maximum=100.0,
+    temperature: float = parameter(
+        2.0, "tau of the soft weights, on differences of log density.", above=0.0, maximum=100.0
     )
-    neighbours: int = parameter(
-        10, "Texts whose scores count as much as a text's own.", minimum=0, maximum=256
-    )
-    temperature: float = parameter(0.5, "tau of the soft weights.", above=0.0, maximum=100.0)
     teacher_temperature: float = parameter(
         1.0, "T on the logits of teachers and student.", above=0.0, maximum=100.0
     )
@@ -55,41 +54,68 @@ class Consensus(Method):
 
     def supervise(self, evidence: Evidence) -> Supervision:
         """Columns `q` [n, |L|] and `m` [n] (ones without margin re-weighting)."""
-        w = integration_weights(self.scores(evidence), "soft", self.temperature)
+        w = torch.softmax(self.scores(evidence), dim=-1)
         choice = TeacherChoice(teacher_scores(evidence, "entropy"), w, margins(w))
-        p = [torch.softmax(o.logits / self.teacher_temperature, dim=-1) for o in evidence.outputs]
         m = choice.m if self.reweight == "margin" else torch.ones_like(choice.m)
-        columns = {"q": golden_supervision(p, w, evidence.label_space), "m": m}
+        columns = {"q": golden_supervision(self._answers(evidence), w, evidence.label_space), "m": m}
         return Supervision(columns, GoldenKL(self.teacher_temperature), choice, self.teacher_temperature)
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Certainty and familiarity of each teacher, smoothed over neighbours: g [n, N]."""
-        g = teacher_scores(evidence, "entropy")
-        texts_per_label = len(evidence) / len(evidence.label_space)
-        company = min(max((texts_per_label - _FEW) / (_ENOUGH - _FEW), 0.0), 1.0)
-        if not company:
-            return g
-        spaces = [Space.of(features) for features in _features(evidence)]
-        reference = reference_rows(len(evidence), evidence.seed)
-        on_block = evidence.on_block
-        known = [familiarity(nearest([space], _COMPANIONS, reference, on_block)) for space in spaces]
-        g = g + self.familiarity * company * torch.stack(known, dim=-1)
-        k = min(self.neighbours, int(texts_per_label / 2))
-        return _smoothed(g, nearest(spaces, k, reference, on_block)) if k else g
+        """Log weights of the teachers before they are normalised: [n, N]."""
+        features = _features(evidence)
+        certainty = teacher_scores(evidence, "entropy") / _CERTAINTY_TEMPERATURE
+        trust = _trust(evidence.whole)
+        if not trust:
+            return certainty
+        mixture = evidence.whole.once(self, lambda: self._learnt(evidence.whole))
+        return (1 - trust) * certainty + trust * mixture.scores_of(features) / self.temperature
+
+    def _learnt(self, evidence: Evidence) -> Mixture:
+        """The clusters of the corpus, or of a sample of it that depends on its size and the seed alone."""
+        rows, known = _reference(evidence), _known(evidence)
+        d = max(len(evidence.label_space), _FEWEST_DIRECTIONS)
+        spaces, z = [], []
+        for features in _features(evidence):
+            of_sample = features[rows]
+            spaces.append(FeatureSpace.of(of_sample, d))
+            z.append(spaces[-1](of_sample))
+        sample = Evidence(
+            evidence.label_space, [replace(o, features=None).rows(rows) for o in evidence.outputs]
+        )
+        p = self._answers(sample)
+        w = integration_weights(teacher_scores(sample, "entropy"), "soft", _CERTAINTY_TEMPERATURE)
+        for _ in range(_ROUNDS):
+            evidence.on_block()
+            mixture = Mixture.fit(spaces, z, golden_supervision(p, w, sample.label_space), known)
+            w = torch.softmax(mixture.scores(z) / self.temperature, dim=-1)
+        return mixture
+
+    def _answers(self, evidence: Evidence) -> list[Tensor]:
+        return [torch.softmax(o.logits / self.teacher_temperature, dim=-1) for o in evidence.outputs]
 
 
-def familiarity(companions: Neighbours) -> Tensor:
-    """-mean log(distance + 0.03) to the nearest texts in a teacher's features: [n], a log density."""
-    return -torch.log((1 - companions.cosines).clamp_min(0) + _FLOOR).mean(-1)
+def _trust(evidence: Evidence) -> float:
+    texts_per_label = len(evidence) / len(evidence.label_space)
+    return min(max((texts_per_label - _FEW) / (_ENOUGH - _FEW), 0.0), 1.0)
 
 
-def _smoothed(g: Tensor, neighbours: Neighbours) -> Tensor:
-    for _ in range(_ROUNDS):
-        g = (g + neighbours.mean(g)) / 2
-    return g
+def _reference(evidence: Evidence) -> slice | Tensor:
+    n = len(evidence)
+    if n <= REFERENCE_TEXTS:
+        return slice(None)
+    generator = torch.Generator().manual_seed(derive_seed(evidence.seed, "reference", n))
+    return torch.randperm(n, generator=generator)[:REFERENCE_TEXTS].sort().values
 
 
-def _features(evidence: Evidence) -> list[Tensor]:
+def _known(evidence: Evidence) -> Tensor:
+    """Which teacher knows which label: bool [N, |L|]."""
+    known = torch.zeros(len(evidence.outputs), len(evidence.label_space), dtype=torch.bool)
+    for i, row in enumerate(known):
+        row[evidence.label_space.indices(i)] = True
+    return known
+
+
+def _features(evidence: Evidence) -> Sequence[Tensor]:
     features = [outputs.features for outputs in evidence.outputs if outputs.features is not None]
     if len(features) != len(evidence.outputs):
         raise ValueError("the evidence has no features; allowed: teachers scored with features=True")

@@ -3,16 +3,16 @@
 A method sees the whole corpus (`supervise`) and answers with columns: tensors with one row a text. One that
 says so (`takes_parts`) is asked part by part, so that nothing as long as the corpus need be in memory.
 The training loop cuts the rows of a batch out of every column and hands them, with what the student said
-about these texts, to the method's objective. So a method may prepare whatever it likes (neighbours in the
+about these texts, to the method's objective. So a method may prepare whatever it likes (clusters of the
 corpus, concatenated logits, features), and its loss may want whatever it prepared.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ from worker.muka.losses import weighted_kl
 from worker.muka.parameters import Settings
 from worker.muka.recipe import Sampling
 from worker.muka.scoring import TeacherOutputs
+
+Made = TypeVar("Made")
 
 
 class Need(StrEnum):
@@ -73,6 +75,17 @@ class Evidence:
             ValueError: The evidence has no features.
         """
         return [_moments(outputs.features) for outputs in self.outputs]
+
+    @cached_property
+    def _made(self) -> dict[Hashable, Any]:
+        return {}
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` makes of these texts; made at the first call with this key, and shared afterwards."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
 
     def rows(self, span: slice) -> "Evidence":
         """The part for some texts; it shares the memory of the whole."""
