@@ -5,8 +5,12 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 RELEASES = {
     "0.36": ("huggingface_hub==0.36.*",),
@@ -59,6 +63,28 @@ def install(folder: Path, *requirements: str) -> Path:
     command = [*pip, "--target", str(folder), *requirements]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+def linked(folder: Path, *names: str) -> Path:
+    """An environment of these packages and what they need, as far as they are installed here: only links."""
+    folder.mkdir()
+    waiting, seen = list(names), set()
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue  # of another platform
+        for top in {
+            file.parts[0] for file in found.files or () if file.parts[0] not in ("..", "__pycache__")
+        }:
+            (folder / top).symlink_to(found.locate_file(top))
+        needed = map(Requirement, found.requires or ())
+        waiting += [each.name for each in needed if not each.marker or each.marker.evaluate({"extra": ""})]
     return folder
 
 
