@@ -102,7 +102,7 @@ def _stock(client: MukaClient, backend: Backend, folder: Path) -> Stock:
         "training": {"epochs": 3, "batch_size": 4},
         "checkpoints": {"every": "epoch", "keep": 3},
     }
-    succeeded = client.amalgamations.submit(recipe).wait(timeout=PATIENCE_SECONDS)
+    succeeded = client.amalgamations.submit(recipe).wait(timeout=3 * PATIENCE_SECONDS)
     without_weights = [models[0], add_model(backend, ("a", "b"))]
     failed = client.amalgamations.submit(recipe | {"teachers": without_weights})
     cancelled = client.amalgamations.submit(recipe)
