@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import MetaData, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from app.persistence import migrate
+from app.persistence import migrate, workers
 from app.persistence.database import Database
 from app.persistence.tables import Base
 
@@ -81,6 +81,47 @@ def test_a_filled_database_of_0_1_keeps_its_rows(empty_url: str) -> None:
     database.close()
 
 
+def test_a_filled_database_of_0_2_keeps_its_rows(empty_url: str) -> None:
+    migrate.upgrade(empty_url, "0002")
+    database = Database(empty_url)
+    with database.engine.begin() as connection:
+        for row in _OF_0_2:
+            connection.execute(text(row.format(at="2026-11-01 10:00:00.000000")))
+    before = _rows(database)
+    migrate.upgrade(empty_url)
+    assert before == {name: rows for name, rows in _rows(database).items() if name in before}
+    with database.write() as session:
+        workers.show(session, "wrk-1", name="w", host="h", pid=1, version="0.2")
+    migrate.downgrade(empty_url, "0002")
+    assert _rows(database) == before
+    database.close()
+
+
+def _rows(database: Database) -> dict[str, list[tuple[object, ...]]]:
+    """Everything that is in the tables."""
+    inspected = MetaData()
+    inspected.reflect(database.engine)
+    with database.engine.connect() as connection:
+        return {
+            name: [tuple(map(str, row)) for row in connection.execute(select(table))]
+            for name, table in inspected.tables.items()
+            if name != "alembic_version"
+        }
+
+
+_OF_0_2 = (
+    "INSERT INTO amalgamations (id, owner, status, recipe, resolved, metadata, transitions, attempt, losses, "
+    "progress, events, keep_best, created_at) "
+    "VALUES ('amg-1', 'acme', 'running', '{{}}', '{{}}', '{{}}', '[]', 1, 0, '{{}}', 1, false, '{at}')",
+    "INSERT INTO events (amalgamation_id, sequence, type, message, data, created_at) "
+    "VALUES ('amg-1', 1, 'status', 'the job is queued', '{{}}', '{at}')",
+    "INSERT INTO needed_outputs (amalgamation_id, key) VALUES ('amg-1', 'scores/1.safetensors')",
+    "INSERT INTO api_keys (id, owner, prefix, digest, scopes, created_at) "
+    "VALUES ('key-1', 'acme', 'muka_1', 'd', '[]', '{at}')",
+    "INSERT INTO webhooks (id, owner, created_at, url, events, secret) "
+    "VALUES ('whk-1', 'acme', '{at}', 'https://example.org', '[]', 's')",
+    "INSERT INTO counters (name, value) VALUES ('lost_attempts', 3)",
+)
 _OF_0_1 = (
     "INSERT INTO idempotency_keys (owner, key, route, fingerprint, resource_id, response, created_at) "
     "VALUES ('default', 'order-1', 'POST /amalgamations', 'f', 'amg-1', '{{}}', '{at}')"
