@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import pytest
+
 _LFS = (".safetensors", ".bin")
 _INFO = re.compile(r"/api/(?P<kind>models|datasets)/(?P<repo>.+?)(?:/revision/(?P<rev>[^/]+))?")
 _TREE = re.compile(r"/api/(?P<kind>models|datasets)/(?P<repo>.+?)/tree/(?P<rev>[^/]+)(?:/(?P<sub>.*))?")
@@ -93,6 +95,16 @@ def hub_server() -> Iterator[Hub]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def take_for_the_hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on this process' `huggingface_hub` asks this server, and keeps what it hears to the test."""
+    from huggingface_hub import constants  # noqa: PLC0415
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,16 +1,15 @@
 """One table from what can be raised during a run to the failure that the user reads."""
 
-import errno
 import os
 import re
 from dataclasses import dataclass
 
 from app.domain.recipe import RecipeNotKnownError
 from app.domain.status import FailureCode
-from app.storage import StoreError
+from app.storage import DISK_ERRORS, StoreError
 from worker.corpus import CorpusUnreadableError
 from worker.muka import errors as library
-from worker.teachers import ModelGatedError, ModelGoneError
+from worker.teachers import HubSilentError, ModelGatedError, ModelGoneError
 
 
 @dataclass(frozen=True)
@@ -20,6 +19,8 @@ class Failure:
     code: FailureCode
     message: str
     hint: str
+    retryable: bool | None = None
+    """None: as its code says."""
 
 
 FAILURES: dict[type[Exception], tuple[FailureCode, str]] = {
@@ -60,6 +61,11 @@ FAILURES: dict[type[Exception], tuple[FailureCode, str]] = {
         FailureCode.TEACHER_NOT_FOUND,
         "Check that the model exists and that the worker reaches the Hub, then create the job again.",
     ),
+    HubSilentError: (
+        FailureCode.TEACHER_NOT_FOUND,
+        "Resume the job (POST /amalgamations/{id}/resume) when the worker reaches the Hub again, or upload "
+        "the model with POST /models and create the job anew.",
+    ),
     ModelGatedError: (
         FailureCode.TEACHER_GATED,
         "Ask for access on the model's page, and give the worker a token that has it (HF_TOKEN).",
@@ -74,7 +80,6 @@ FAILURES: dict[type[Exception], tuple[FailureCode, str]] = {
 """By class; a subclass is what its nearest listed ancestor is."""
 
 _MAX_MESSAGE_CHARS = 1_000
-_DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -83,9 +88,10 @@ def failure_of(error: BaseException) -> Failure:
         if kind in FAILURES:
             code, hint = FAILURES[kind]
             own_hint = error.hint if isinstance(error, library.MukaLibraryError) else ""
-            return Failure(code, _storable(str(error)) or "out of memory", own_hint or hint)
+            told = _storable(str(error)) or "out of memory"
+            return Failure(code, told, own_hint or hint, retryable=kind is HubSilentError or None)
     number = _error_number(error)
-    if number is not None and number in _DISK_ERRORS:
+    if number is not None and number in DISK_ERRORS:
         hint = FAILURES[StoreError][1]
         return Failure(FailureCode.STORAGE_ERROR, f"the disk cannot be written: {os.strerror(number)}", hint)
     if _is_out_of_memory(error):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -158,17 +159,27 @@ class Lease:
             LeaseLostError: The change answered None or False: the attempt is stale; or the database did
                 not answer for as long as the lease lasts.
         """
+        answer = self.patiently(partial(self._write_once, change))
+        if answer is None or answer is False:
+            self.stop(StopReason.LOST)
+            raise LeaseLostError(f"attempt {self.attempt} does not hold {self.job_id} any more")
+        return answer
+
+    def _write_once(self, change: Callable[[Session], T | None]) -> T | None:
+        with self._database.write() as session:
+            return change(session)
+
+    def patiently(self, ask: Callable[[], T]) -> T:
+        """What `ask` answers, asked again while the database does not answer.
+
+        Raises:
+            LeaseLostError: It has not for as long as the lease lasts.
+        """
         while True:
             try:
-                with self._database.write() as session:
-                    answer = change(session)
+                return ask()
             except (OperationalError, InterfaceError) as error:
                 self._wait_out(error)
-                continue
-            if answer is None or answer is False:
-                self.stop(StopReason.LOST)
-                raise LeaseLostError(f"attempt {self.attempt} does not hold {self.job_id} any more")
-            return answer
 
     def tell(
         self,

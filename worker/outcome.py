@@ -55,7 +55,7 @@ def _fail(lease: Lease, told: Failure) -> None:
     def change(session: Session) -> Amalgamation | None:
         job = amalgamations.find(session, lease.job_id)
         stage = None if job is None else job.stage
-        value = failure(told.code, told.message, stage=stage, hint=told.hint)
+        value = failure(told.code, told.message, stage=stage, hint=told.hint, retryable=told.retryable)
         return lease.change(session, Status.FAILED, f"failed: {told.message}", failure=value)
 
     lease.write(change)

@@ -165,8 +165,7 @@ def _pinned(model: ResolvedTeacher | ResolvedStudent) -> str | None:
 
 def training_curve(work: Assignment) -> list[dict[str, Any]]:
     """The points of the training, over all attempts."""
-    with work.database.read() as session:
-        return events.metric_points(session, work.lease.job_id)
+    return work.lease.read(lambda session: events.metric_points(session, work.lease.job_id))
 
 
 def for_card(work: Assignment, told: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:

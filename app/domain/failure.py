@@ -10,7 +10,9 @@ WORKER_LOST_HINT = (
 )
 
 
-def failure(code: FailureCode, message: str, *, stage: str | None, hint: str) -> dict[str, Any]:
+def failure(
+    code: FailureCode, message: str, *, stage: str | None, hint: str, retryable: bool | None = None
+) -> dict[str, Any]:
     """The value of the column `failure`.
 
     Args:
@@ -18,11 +20,12 @@ def failure(code: FailureCode, message: str, *, stage: str | None, hint: str) ->
         message: What went wrong, in one sentence, without server paths.
         stage: In which stage; None before the first.
         hint: What to do next, in one sentence.
+        retryable: None: as the code says.
     """
     return {
         "code": str(code),
         "message": message,
         "stage": stage,
-        "retryable": code in RETRYABLE,
+        "retryable": code in RETRYABLE if retryable is None else retryable,
         "hint": hint,
     }

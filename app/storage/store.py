@@ -10,11 +10,15 @@ Layout:
     students/<stu-id>/attempt-<n>/<file>         what `students.storage_prefix` names
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
+"""What a disk says that is full or broken."""
 
 
 class StoreError(Exception):

@@ -1,9 +1,11 @@
 """Files of all models, and the texts: what is missing shows before the long work begins."""
 
+from functools import partial
+
 from app.domain.recipe import ResolvedStudent, ResolvedTeacher
 from worker.corpus import read_texts
 from worker.stages.run import Run
-from worker.teachers import folder_of
+from worker.teachers import folder_of, patiently
 
 
 def prepare(run: Run) -> None:
@@ -14,6 +16,6 @@ def prepare(run: Run) -> None:
         models.append(work.resolved.student)
     for done, model in enumerate(models):
         run.stop_if_asked()
-        run.folders.append(folder_of(model, work.store))
+        run.folders.append(patiently(partial(folder_of, model, work.store), run.wait))
         run.progress.advance(done + 1, len(models) + 1)
     run.texts = read_texts(work.store, work.corpus, run.scratch)

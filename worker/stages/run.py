@@ -55,6 +55,14 @@ class Run:
         self.stop_if_asked()
         self.assignment.lease.moved_at = time.monotonic()
 
+    def wait(self, seconds: float, why: str) -> None:
+        """Let time pass, and tell of it; a reason to stop ends it."""
+        self.assignment.lease.tell("warning", f"{why}; tried again in {seconds:g} s")
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.stop_if_asked()
+            time.sleep(min(0.2, seconds))
+
     def counter(self, total: int) -> Callable[[float], None]:
         """Adds up what the library says is done, and is where long passes without `should_stop` end."""
         done = 0.0

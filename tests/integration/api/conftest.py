@@ -13,7 +13,7 @@ from app.persistence import amalgamations
 from app.services.backend import Backend
 from app.settings import Settings
 from tests.api_objects import add_corpus, add_model
-from tests.hub_server import Hub, hub_server
+from tests.hub_server import Hub, hub_server, take_for_the_hub
 
 
 @pytest.fixture
@@ -45,13 +45,8 @@ def sqlite_api(sqlite_settings: Settings) -> Iterator[TestClient]:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A local Hub, which `huggingface_hub` takes for the real one."""
-    from huggingface_hub import constants  # noqa: PLC0415
-
     with hub_server() as server:
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        take_for_the_hub(server, monkeypatch)
         yield server
 
 
