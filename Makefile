@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test test-contract test-chaos check format clean
+.PHONY: help setup demo serve test test-contract test-chaos fuzz check format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='…']"
@@ -33,6 +33,9 @@ test-contract: $(VENV)/.installed-dev ## at least 5,000 generated requests keep 
 
 test-chaos: $(VENV)/.installed-dev ## jobs survive kills, outages, full disks: 25 minutes at most, Linux
 	$(BIN)/python -m pytest tests/chaos --session-timeout=1500 $(ARGS)
+
+fuzz: $(VENV)/.installed-dev ## 100,000 broken files through every reader; ARGS='--inputs 1000 archives' for fewer
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 check: $(VENV)/.installed-dev ## format, lint, types, import boundaries, container files
 	$(BIN)/ruff format --check

@@ -8,6 +8,7 @@ import faulthandler
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 import warnings
@@ -24,6 +25,8 @@ from tests.fuzz.targets import find
 
 STATE = "state"
 """A file: the number of the present input, and the tally before it."""
+SECONDS = 20
+"""Of a core, for one input. Most take milliseconds, a million empty lines of CSV three seconds."""
 _OUT = {"os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "socket.connect"}
 _CHANGES = {
     "os.mkdir",
@@ -87,6 +90,7 @@ class Reader:
         for left in self._inside.iterdir():
             left.unlink()
         self._input.write_bytes(case.content)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             with self._watched():
                 self._target.read(case, self._input, self._inside)
@@ -138,7 +142,8 @@ def _peak_bytes() -> int:
 def main(name: str, seed: str, first: str, end: str, folder: str) -> int:
     """Read the inputs `first` to `end`."""
     die_with_parent(os.getppid())
-    faulthandler.enable()  # the parent ends a process that stands still so that it tells where
+    faulthandler.enable()
+    faulthandler.register(signal.SIGPROF, chain=True)  # tells where it is when its time is over, and ends
     warnings.simplefilter("ignore")
     target, here = find(name), Path(folder)
     reader = Reader(target, here)

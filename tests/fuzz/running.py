@@ -1,5 +1,6 @@
 """Reads so many inputs of a target in processes of its own, and gathers what went wrong."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,9 +17,8 @@ from tests.fuzz.reader import STATE, make
 from tests.fuzz.target import Target
 from tests.fuzz.targets import find
 
-SECONDS = 60
-"""Of one input. Most take milliseconds, a million empty lines of CSV three seconds of a core."""
-START_SECONDS = 120
+SILENT_SECONDS = 600
+"""Without a next input: a reader that waits for something, and takes no time of a core."""
 MANY = 20
 """A run ends after so many findings."""
 
@@ -80,7 +80,7 @@ def _read(target: Target, seed: int, inputs: range, folder: Path, result: Result
         command = [sys.executable, "-m", "tests.fuzz.reader", *arguments]
         reader = subprocess.Popen(command, stdout=out, stderr=out)
         try:
-            hung = _hangs(reader, state)
+            _wait(reader, state)
         finally:
             reader.kill()
             reader.wait()
@@ -92,8 +92,8 @@ def _read(target: Target, seed: int, inputs: range, folder: Path, result: Result
     result.grown_bytes = max(result.grown_bytes, grown)
     if reader.returncode == 0:
         return None
-    if hung:
-        return _Stop(index, died=False, why=f"stood still for {SECONDS} s\n{told}")
+    if reader.returncode in (-signal.SIGPROF, -signal.SIGTERM):
+        return _Stop(index, died=False, why=f"it takes for ever\n{told}")
     return _Stop(index, died=reader.returncode < 0, why=f"ended with {reader.returncode}\n{told}")
 
 
@@ -108,22 +108,17 @@ def _is_refused_aside(target: Target, seed: int, index: int, folder: Path) -> bo
     return False
 
 
-def _hangs(reader: subprocess.Popen[bytes], state: Path) -> bool:
-    """Wait for its end; True where it had to be ended."""
+def _wait(reader: subprocess.Popen[bytes], state: Path) -> None:
+    """For its end; one that is silent is ended."""
     last, since = "", time.monotonic()
-    while True:
-        try:
+    while reader.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             reader.wait(1)
-        except subprocess.TimeoutExpired:
-            now = state.read_text()
-            if now != last:
-                last, since = now, time.monotonic()
-            if time.monotonic() - since > (SECONDS if now else START_SECONDS):
-                reader.send_signal(signal.SIGABRT)  # it tells where it is
-                reader.wait()
-                return True
-        else:
-            return False
+        if (now := state.read_text()) != last:
+            last, since = now, time.monotonic()
+        if time.monotonic() - since > SILENT_SECONDS:
+            reader.terminate()
+            reader.wait()
 
 
 @contextmanager
