@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -20,7 +21,7 @@ from worker import outcome
 from worker.assignment import Assignment
 from worker.child import LOST
 from worker.lease import Lease, LeaseLostError, StopReason
-from worker.muka.errors import StoppedError
+from worker.muka.errors import StoppedError, is_panic
 from worker.stall import watched
 
 log = logging.getLogger("worker")
@@ -65,7 +66,7 @@ def carry_out(settings: Settings, database: Database, store: ArtifactStore, leas
     try:
         from worker.run_amalgamation import run  # noqa: PLC0415
 
-        run(Assignment.read(settings, database, store, lease))
+        run(lease.patiently(partial(Assignment.read, settings, database, store, lease)))
     except LeaseLostError as error:
         log.warning("%s", error)
         return LOST
@@ -73,7 +74,9 @@ def carry_out(settings: Settings, database: Database, store: ArtifactStore, leas
         return _end(lambda: outcome.stopped(lease))
     except (OperationalError, InterfaceError):
         raise  # the database is gone, not the job's fault: the parent tells, or the lease runs out
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_panic(error):
+            raise
         log.exception("the attempt failed")
         failed = error
         return _end(lambda: outcome.failed(lease, failed))
