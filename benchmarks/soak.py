@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 from transformers import AutoModelForSequenceClassification
+from transformers.utils.logging import disable_progress_bar
 
 from app.client.errors import MukaClientError
 from app.domain.status import FailureCode, Status
@@ -149,7 +150,8 @@ def _show(told: dict[str, Any]) -> None:
     console.print(
         f"{told['jobs']} jobs, {told['students_loaded']} students that load, all alike, in "
         f"{told['seconds'] / 60:.1f} minutes; jobs by attempts: {told['attempts']}; "
-        f"{told['resumed']} were resumed after their third loss"
+        f"{told['resumed']} were resumed after their third loss",
+        soft_wrap=True,
     )
 
 
@@ -159,6 +161,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1, help="of the dice")
     chosen = parser.parse_args()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     with (
         tempfile.TemporaryDirectory() as folder,
         installation(Path(folder), texts=96, epochs=4, MUKA_MAX_QUEUED_JOBS="100000") as world,
