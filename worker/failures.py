@@ -1,4 +1,14 @@
-"""One table from what can be raised during a run to the failure that the user reads."""
+"""One table from what can be raised during a run to the failure that the user reads.
+
+What a run stands on may fail as a whole. Then it waits so long and no longer, and nothing half-written stays:
+
+    memory      half as many texts at once, down to one; then `out_of_memory`. Killed by the kernel: the
+                attempt is lost, and after MUKA_MAX_ATTEMPTS `worker_lost`
+    disk, store `storage_error` at once, what is staged is removed; a resume goes on from the last checkpoint
+    database    asked again for MUKA_LEASE_SECONDS; then the attempt stops, and its lease runs out
+    broker      nobody waits: a run needs none, queued jobs are sent every MUKA_DISPATCH_AGAIN_SECONDS
+    Hub         asked again for about two minutes, a `warning` each time; then `teacher_not_found`, retryable
+"""
 
 import os
 import re
