@@ -52,8 +52,8 @@ def require_tools() -> None:
     """
     if missing := [tool for tool in ("wrk", "nginx") if _found(tool) is None]:
         raise ToolMissingError(
-            f"this benchmark needs {' and '.join(missing)}: `apt-get install wrk nginx-light` on Debian and "
-            "Ubuntu, `brew install wrk nginx` on macOS"
+            f"this benchmark needs {' and '.join(missing)}, on Linux: `apt-get install wrk nginx-light` on "
+            "Debian and Ubuntu"
         )
 
 
