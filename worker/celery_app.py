@@ -1,12 +1,14 @@
 """Celery's configuration. The database carries correctness; a message only says *look at job X*."""
 
+import mmap
 import os
 import signal
+from types import FrameType
 from typing import Any
 
+from billiard import active_children
 from billiard.exceptions import WorkerLostError
 from celery import Celery, signals
-from celery.worker import state
 
 from app.persistence.database import Database
 from app.processes import die_with_parent
@@ -48,11 +50,18 @@ class _Main:
 
     pid: int | None = None
     presence: Presence | None = None
+    stopping = mmap.mmap(-1, 1)
+    """Shared with the pool processes: not zero when a warm stop has begun."""
 
 
 def worker_name() -> str:
     """Under which this worker holds its leases: the same in its main and in its pool process."""
     return get_settings().worker_name or f"{os.uname().nodename}:{_Main.pid or os.getpid()}"
+
+
+def is_stopping() -> bool:
+    """True from the moment on in which this worker was told to stop; also in its pool process."""
+    return _Main.stopping[0] != 0
 
 
 def _main_starts(**_: Any) -> None:
@@ -72,13 +81,25 @@ def _main_ends(**_: Any) -> None:
 def _pool_process_starts(**_: Any) -> None:
     if _Main.pid is not None:
         die_with_parent(_Main.pid)
+    signal.signal(signal.SIGTERM, _end_unless_stopping)
+
+
+def _end_unless_stopping(number: int, _frame: FrameType | None) -> None:
+    """Of a pool process between two tasks: in a warm stop Celery ends it when what was received is done."""
+    if not is_stopping():
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 def _stop_warmly(**_: Any) -> None:
-    """Celery would wait for the job's end, which may be tomorrow."""
-    for request in list(state.active_requests):
-        if request.worker_pid:
-            os.kill(request.worker_pid, signal.SIGTERM)
+    """Celery would wait for the job's end, which may be tomorrow.
+
+    The note first: a pool process that does not see it yet has begun, and heeds the signal. Which of them has
+    cannot be asked of Celery, to which they tell it some time later.
+    """
+    _Main.stopping[0] = 1
+    for process in active_children():
+        os.kill(process.pid, signal.SIGTERM)
 
 
 def _pool_process_died(exception: BaseException, args: tuple[str, ...], **_: Any) -> None:

@@ -3,7 +3,7 @@
 from app.persistence.database import Database
 from app.settings import get_settings
 from app.task_queue import RUN_AMALGAMATION
-from worker.celery_app import celery, worker_name
+from worker.celery_app import celery, is_stopping, worker_name
 from worker.child import StopSwitch, run_attempt
 from worker.lease import claim, give_back, record_loss
 
@@ -15,7 +15,7 @@ def run_amalgamation(job_id: str) -> None:
     database = Database(settings.resolved_database_url())
     try:
         with StopSwitch(settings.stop_seconds) as stop:
-            if stop.requested:
+            if stop.requested or is_stopping():
                 return
             attempt = claim(database, job_id, worker=worker_name(), lease_seconds=settings.lease_seconds)
             if attempt is None:
