@@ -3,40 +3,25 @@
 import hashlib
 import json
 from functools import partial
-from pathlib import Path
 
 import pytest
-import torch
 from transformers import pipeline
 
 from app.domain.errors import ConflictError
 from app.domain.status import Status
 from app.persistence import checkpoints
-from app.persistence.database import Database
 from app.persistence.losses import settle_loss
 from app.persistence.tables import Checkpoint, Model
 from app.services import jobs
 from app.services.backend import Backend
 from app.services.resuming import resume
-from app.settings import Settings
-from app.storage import ArtifactStore
 from app.task_queue import TaskQueue
-from tests.bench import Bench, stop_at, teacher_folders
+from tests.bench import Bench, stop_at
 from tests.jobs import OWNER, events_of, job_of, messages_of, student_of
 from worker.lease import StopReason
 
 STEPS = 12
 """Of a job of the bench: 24 texts in batches of 4, twice."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return teacher_folders(tmp_path_factory.mktemp("teachers"))
 
 
 @pytest.fixture
@@ -45,9 +30,9 @@ def database_url(sqlite_url: str) -> str:
 
 
 @pytest.fixture
-def bench(database: Database, store: ArtifactStore, folders: list[Path], tmp_path: Path) -> Bench:
-    bench = Bench.at(Settings(data_dir=tmp_path), database, store, folders)
-    with database.write() as session:
+def bench(bench: Bench) -> Bench:
+    """Its teachers are uploads of the owner."""
+    with bench.database.write() as session:
         for each in bench.teachers:
             columns = {"id": each.object_id, "digest": each.digest, "storage_prefix": each.storage_prefix}
             told = {"size_bytes": 1, "files": [], "labels": [], "parameters": 1}

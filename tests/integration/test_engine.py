@@ -8,38 +8,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from transformers import pipeline
 
 from app.domain.status import Stage, Status
-from app.persistence.database import Database
-from app.settings import Settings
-from app.storage import ArtifactStore
-from tests.bench import Bench, stop_at, teacher_folders
+from tests.bench import Bench, stop_at
 from tests.jobs import add_corpus, events_of, job_of, messages_of, student_of
 from tests.tiny_models import TEXTS
 from worker.child import LOST
 from worker.lease import StopReason
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return teacher_folders(tmp_path_factory.mktemp("teachers"))
-
-
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
     return sqlite_url
-
-
-@pytest.fixture
-def bench(database: Database, store: ArtifactStore, folders: list[Path], tmp_path: Path) -> Bench:
-    return Bench.at(Settings(data_dir=tmp_path), database, store, folders)
 
 
 class TestSuccess:

@@ -41,13 +41,6 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"webhook_allowed_networks": LOOPBACK})
 
 
-@pytest.fixture
-def receiver() -> Iterator[ScriptedServer]:
-    with running() as server:
-        server.on("POST", "/.*", Reply(204))
-        yield server
-
-
 @contextmanager
 def delivering(backend: Backend, processes: int = 1) -> Iterator[None]:
     """So many deliverers at work, as in so many API processes; impatient."""

@@ -1,6 +1,5 @@
 """Webhooks over HTTP, and the messages that a whole service sends."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from typing import Any
@@ -20,7 +19,7 @@ from app.settings import Settings
 from tests.api_objects import add_webhook
 from tests.jobs import add_job
 from tests.servers import wait_until
-from tests.unit.app.client.scripted_server import Reply, ScriptedServer, running
+from tests.unit.app.client.scripted_server import Reply, ScriptedServer
 
 EVENTS = ["amalgamation.cancelled", "amalgamation.failed", "amalgamation.started", "amalgamation.succeeded"]
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -59,13 +58,6 @@ REFUSED_BODIES: list[tuple[dict[str, Any], str]] = [
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"webhook_allowed_networks": LOOPBACK})
-
-
-@pytest.fixture
-def receiver() -> Iterator[ScriptedServer]:
-    with running() as server:
-        server.on("POST", "/.*", Reply(204))
-        yield server
 
 
 def _create(api: TestClient, url: str, **body: Any) -> dict[str, Any]:
