@@ -106,8 +106,8 @@ class Pace:
         """What to answer when less came."""
         return TooSlowError(
             f"only {came:,} bytes of the upload came in {self.seconds:g} seconds (MUKA_UPLOAD_IDLE_SECONDS), "
-            f"and {self.wanted_bytes:,} are the least (MUKA_UPLOAD_MIN_BYTES_PER_SECOND); nothing was stored: "
-            "send it again, compressed (.gz, .zst) or over a faster line"
+            f"and {self.wanted_bytes:,} are the least (MUKA_UPLOAD_MIN_BYTES_PER_SECOND); nothing was "
+            "stored: send it again, compressed (.gz, .zst) or over a faster line"
         )
 
 
