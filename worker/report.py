@@ -165,7 +165,12 @@ def _pinned(model: ResolvedTeacher | ResolvedStudent) -> str | None:
 
 def training_curve(work: Assignment) -> list[dict[str, Any]]:
     """The points of the training, over all attempts."""
-    return work.lease.read(lambda session: events.metric_points(session, work.lease.job_id))
+
+    def read() -> list[dict[str, Any]]:
+        with work.database.read() as session:
+            return events.metric_points(session, work.lease.job_id)
+
+    return work.lease.patiently(read)
 
 
 def for_card(work: Assignment, told: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:
