@@ -29,7 +29,8 @@ _MEDIA_TYPES = {
 def file_responses(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route that answers with files of these types; by default of all that there are."""
     types = media_types or (BINARY, *(each.partition(";")[0] for each in _MEDIA_TYPES.values()))
-    content = {each: {"schema": {"type": "string", "format": "binary"}} for each in types}
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    content = {each: {"schema": {}} if each == "application/json" else binary for each in types}
     return {
         200: {"description": "The whole file.", "content": content, "headers": FILE},
         206: {"description": "The range asked for.", "content": content, "headers": PART_OF_FILE},

@@ -25,6 +25,8 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         description="Repeating a POST with the same key and body within 24 h gives the stored answer.",
         max_length=255,
+        # Shown only: the use case says what is wrong in its own words.
+        json_schema_extra={"minLength": 1, "pattern": "^[ -~]*$"},
     ),
 ]
 

@@ -136,6 +136,21 @@ def test_a_parameter_is_never_null(document: Json) -> None:
             assert "null" not in str(parameter["schema"]), (name, parameter)
 
 
+def test_an_idempotency_key_that_is_refused_is_invalid_by_the_document_too(document: Json) -> None:
+    taking = [each for _, operation in _operations(document) for each in operation.get("parameters", ())]
+    schemas = [each["schema"] for each in taking if each["name"] == "Idempotency-Key"]
+    assert len(schemas) >= 4
+    for schema in schemas:
+        validator = _validator(document, schema)
+        assert validator.is_valid("order-1")
+        assert not [bad for bad in ("", "x" * 256, "\u00e4", "a\x7f") if validator.is_valid(bad)]
+
+
+def test_a_json_file_is_no_string(document: Json) -> None:
+    answer = document["paths"]["/students/{student_id}/files/{path}"]["get"]["responses"]["200"]
+    assert answer["content"]["application/json"]["schema"] == {}
+
+
 def test_no_default_is_an_object(document: Json) -> None:
     """Generators of clients leave out every operation that has to do with one."""
     for name, schema in document["components"]["schemas"].items():
