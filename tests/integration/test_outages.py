@@ -1,0 +1,220 @@
+"""What a running job does when something that it stands on fails: it waits so long and no longer, or ends
+with what to do; in this process, with a Hub, a Postgres and limits of memory that are real."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+import pytest
+import torch
+from huggingface_hub import constants
+from psycopg import sql
+from sqlalchemy import make_url
+
+from app.domain.recipe import ResolvedTeacher
+from app.domain.status import Status
+from app.persistence.database import Database
+from app.persistence.tables import Model
+from app.services.backend import Backend
+from app.services.resuming import resume
+from app.settings import Settings
+from app.storage import ArtifactStore
+from app.task_queue import TaskQueue
+from tests.bench import Bench, stop_at, teacher_folders
+from tests.hub_server import Hub, hub_server, take_for_the_hub
+from tests.jobs import OWNER, events_of, job_of
+from worker import teachers
+from worker.lease import Lease, StopReason
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return teacher_folders(tmp_path_factory.mktemp("teachers"))
+
+
+@pytest.fixture
+def database_url(sqlite_url: str) -> str:
+    return sqlite_url
+
+
+@pytest.fixture
+def bench(database: Database, store: ArtifactStore, folders: list[Path], tmp_path: Path) -> Bench:
+    return Bench.at(Settings(data_dir=tmp_path), database, store, folders)
+
+
+def _at(lease: Lease, kind: str, nth: int, do: Callable[[], object]) -> None:
+    """As soon as the nth event of a kind is told."""
+    tell: Callable[..., None] = lease.tell
+    seen = 0
+
+    def telling(told: str, *arguments: Any, **columns: Any) -> None:
+        nonlocal seen
+        tell(told, *arguments, **columns)
+        seen += told == kind
+        if seen == nth and told == kind:
+            do()
+
+    lease.tell = telling  # type: ignore[method-assign]
+
+
+def _warnings(bench: Bench, job_id: str) -> list[str]:
+    return [event.message for event in events_of(bench.database, job_id) if event.type == "warning"]
+
+
+class TestTheHub:
+    @pytest.fixture
+    def hub(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(teachers, "HUB_WAITS_SECONDS", (0.01, 0.02, 0.03))
+        # The library's own pauses between its own repetitions: half a minute each time.
+        hurried = SimpleNamespace(**{**vars(time), "sleep": lambda _seconds: None})
+        monkeypatch.setattr("huggingface_hub.utils._http.time", hurried)
+        with hub_server() as server:
+            take_for_the_hub(server, monkeypatch)
+            yield server
+
+    @pytest.fixture
+    def job_id(self, bench: Bench, hub: Hub, folders: list[Path]) -> str:
+        """Whose first teacher is on the Hub."""
+        commit = hub.add("acme/intents", folders[0])
+        there = {"source": "hub", "reference": "acme/intents", "repo_id": "acme/intents", "commit": commit}
+        own = {"digest": bench.teachers[0].digest, "labels": bench.teachers[0].labels}
+        _add_model(bench, bench.teachers[1])
+        teacher = ResolvedTeacher(**there, **own, architecture="BertForSequenceClassification")
+        return bench.job(teachers=[teacher, bench.teachers[1]])
+
+    def test_that_is_in_trouble_for_a_while_is_waited_for(self, bench: Bench, hub: Hub, job_id: str) -> None:
+        hub.status = 503
+        lease = bench.lease(job_id)
+        _at(lease, "warning", 2, lambda: setattr(hub, "status", None))
+        assert bench.run(job_id, lease) == 0
+        job = job_of(bench.database, job_id)
+        assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
+        told = _warnings(bench, job_id)
+        assert [each.rpartition("; ")[2] for each in told] == [
+            "tried again in 0.01 s",
+            "tried again in 0.02 s",
+        ]
+        assert "the Hub does not answer" in told[0]
+
+    def test_that_stays_away_ends_the_job_which_is_resumed_when_it_is_back(
+        self, bench: Bench, hub: Hub, job_id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")  # nobody listens there
+        assert bench.run(job_id) == 0
+        failure = job_of(bench.database, job_id).failure
+        assert failure is not None
+        assert (failure["code"], failure["stage"]) == ("teacher_not_found", "preparing")
+        assert failure["retryable"]
+        assert "/resume" in failure["hint"]
+        assert len(_warnings(bench, job_id)) == 3
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        queue = TaskQueue("redis://127.0.0.1:1/0")
+        resume(Backend(bench.settings, bench.database, bench.store, queue), OWNER, job_id)
+        assert bench.run(job_id) == 0
+        assert job_of(bench.database, job_id).status == Status.SUCCEEDED
+
+    def test_a_cancel_does_not_wait_for_it(
+        self, bench: Bench, hub: Hub, job_id: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(teachers, "HUB_WAITS_SECONDS", (3600,))
+        hub.status = 503
+        lease = bench.lease(job_id)
+        stop_at(lease, StopReason.CANCELLED, "warning")
+        assert bench.run(job_id, lease) == 0
+        assert job_of(bench.database, job_id).status == Status.CANCELLED
+
+    def test_a_model_that_it_does_not_have_is_not_asked_for_again(
+        self, bench: Bench, hub: Hub, job_id: str
+    ) -> None:
+        hub.repositories.clear()
+        assert bench.run(job_id) == 0
+        failure = job_of(bench.database, job_id).failure
+        assert failure is not None
+        assert (failure["code"], failure["retryable"]) == ("teacher_not_found", False)
+        assert _warnings(bench, job_id) == []
+
+
+def _add_model(bench: Bench, teacher: ResolvedTeacher) -> None:
+    """Its row, which a resume asks for."""
+    columns = {"id": teacher.object_id, "digest": teacher.digest, "storage_prefix": teacher.storage_prefix}
+    told = {"size_bytes": 1, "files": [], "labels": [], "parameters": 1, "model_type": "distilbert"}
+    with bench.database.write() as session:
+        session.add(Model(owner=OWNER, architecture=teacher.architecture, **columns, **told))
+
+
+class TestTheDatabase:
+    @pytest.fixture
+    def database_url(self, postgres_url: str) -> str:
+        return postgres_url
+
+    @pytest.mark.parametrize("nth", range(1, 6))
+    def test_that_is_away_for_a_moment_is_waited_for_in_every_stage(
+        self, bench: Bench, postgres_server_url: str, nth: int
+    ) -> None:
+        job_id = bench.job()
+        lease = bench.lease(job_id)
+        name = make_url(bench.database.url).database or ""
+        back: list[threading.Timer] = []
+
+        def away() -> None:
+            _admit(postgres_server_url, name, False)
+            back.append(threading.Timer(0.5, _admit, (postgres_server_url, name, True)))
+            back[0].start()
+
+        _at(lease, "stage", nth, away)
+        assert bench.run(job_id, lease) == 0
+        back[0].join()
+        job = job_of(bench.database, job_id)
+        assert (job.status, job.attempt, job.losses) == (Status.SUCCEEDED, 1, 0)
+        numbers = [event.sequence for event in events_of(bench.database, job_id)]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+def _admit(server_url: str, name: str, admitted: bool) -> None:
+    """Let connections to the database in again, or throw them all out."""
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        connection.execute(allow.format(sql.Identifier(name), sql.Literal(admitted)))
+        if not admitted:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+
+
+class TestMemory:
+    """With a limit of the process' addresses that is set when the teachers are asked."""
+
+    def test_that_is_too_little_for_one_text_fails_the_job_with_what_to_do(self, tmp_path: Path) -> None:
+        told = _job_within(tmp_path, mebibytes=60, words=4000)
+        assert told["failure"]["code"] == "out_of_memory", told
+        assert told["failure"]["retryable"]
+        assert told["failure"]["hint"]
+        assert told["left_over"] == []
+
+
+def _job_within(folder: Path, *, mebibytes: int, words: int) -> dict[str, Any]:
+    """Run a job in a process of its own; see `tests.memory_limit`."""
+    command = [sys.executable, "-m", "tests.memory_limit", str(folder), str(mebibytes), str(words)]
+    one_arena = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # each further one takes 64 MiB of addresses
+    done = subprocess.run(
+        command, cwd=ROOT, env=one_arena, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
