@@ -80,6 +80,12 @@ def claim(
     return claims
 
 
+def lock_all(session: Session, webhook_id: str) -> None:
+    """In the order of `claim`, so that whoever goes on to delete them never deadlocks with a claimer."""
+    of_webhook = select(WebhookDelivery.id).where(WebhookDelivery.webhook_id == webhook_id)
+    session.execute(of_webhook.order_by(WebhookDelivery.id).with_for_update())
+
+
 def _due(session: Session, limit: int, per_webhook: int, busy: Mapping[str, int]) -> Sequence[str]:
     webhook_id = WebhookDelivery.webhook_id
     turn = func.row_number().over(partition_by=webhook_id, order_by=WebhookDelivery.next_attempt_at)

@@ -91,7 +91,9 @@ def delete(backend: Backend, owner: str, webhook_id: str) -> None:
         NotFoundError: there is none.
     """
     with backend.database.write() as session:
-        session.delete(_find(session, owner, webhook_id, lock=True))
+        webhook = _find(session, owner, webhook_id, lock=True)
+        deliveries.lock_all(session, webhook_id)
+        session.delete(webhook)
         webhooks.forget_answers(session, webhook_id)
 
 
