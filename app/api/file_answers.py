@@ -29,7 +29,7 @@ _MEDIA_TYPES = {
 def file_responses(*media_types: str) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route that answers with files of these types; by default of all that there are."""
     types = media_types or (BINARY, *(each.partition(";")[0] for each in _MEDIA_TYPES.values()))
-    binary = {"schema": {"type": "string", "format": "binary"}}
+    binary: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
     content = {each: {"schema": {}} if each == "application/json" else binary for each in types}
     return {
         200: {"description": "The whole file.", "content": content, "headers": FILE},
