@@ -14,7 +14,13 @@ from worker.muka.errors import OutOfMemoryError_
 
 T = TypeVar("T")
 
-_CPU_MESSAGES = ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory")
+_CPU_MESSAGES = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "could not create a primitive",  # oneDNN, whose kernels take memory of their own
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -94,6 +97,21 @@ class TestEpochBatches:
         assert max(spread) <= 2
 
 
+LIMITED = """
+import resource
+from pathlib import Path
+import numpy as np
+import torch
+from worker.muka.memory import TokenBudget, in_token_batches
+
+step = lambda rows: len(torch.ones(len(rows), 4 << 20))
+step(range(1))
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + (300 << 20),) * 2)
+print(*(size for _, size in in_token_batches(step, np.full(64, 10), TokenBudget(640))))
+"""
+
+
 class TestOutOfMemory:
     def test_half_as_many_texts_are_tried_and_nothing_is_lost(self):
         def step(rows: np.ndarray) -> int:
@@ -105,6 +123,11 @@ class TestOutOfMemory:
         done = [row for rows, _ in in_token_batches(step, LENGTHS, budget) for row in rows.tolist()]
         assert sorted(done) == list(range(7))
         assert budget.tokens < 1000
+
+    def test_a_real_limit_of_memory_is_met_with_batches_that_fit(self):
+        """64 texts of 16 MiB each, in a process that may take 300 MiB more than it has."""
+        done = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["16"] * 4
 
     def test_it_is_an_error_only_at_a_single_text(self):
         sizes = []
