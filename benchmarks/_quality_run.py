@@ -85,7 +85,6 @@ class LineRun:
         return Evidence(
             space,
             self._scored([row.text for row in self.split.corpus], "corpus"),
-            embeddings=start.embed([row.text for row in self.split.corpus]),
             student_width=feature_width(start.model),
             seed=self.seed,
         )
