@@ -23,7 +23,8 @@ def peak_bytes():
 async def main():
     app = create_app()
     async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://muka") as client:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             health = (await client.get("/healthz")).status_code
             ready = time.process_time()
             pages = [(await client.get(path)).status_code for path in ("/openapi.json", "/amalgamations")]

@@ -35,14 +35,14 @@ _ODD: dict[str, Any] = {
 }
 
 
-@cache
-def _folder() -> Path:
-    return make_teacher(Path(tempfile.mkdtemp(prefix="muka-fuzz-teacher-")), _LABELS, "bert", seed=1)
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="muka-fuzz-teacher-")
+_FOLDER = make_teacher(Path(_TEMPORARY.name), _LABELS, "bert", seed=1)
+"""Made with the module: later, somebody watches for what is written elsewhere."""
 
 
 @cache
 def _json(name: str) -> Any:
-    return json.loads((_folder() / name).read_bytes())
+    return json.loads((_FOLDER / name).read_bytes())
 
 
 def make(rng: Random) -> Input:
@@ -58,7 +58,7 @@ def make(rng: Random) -> Input:
 
 def read(case: Input, path: Path, folder: Path) -> None:
     """Load it, and let it read a text."""
-    for file in _folder().iterdir():
+    for file in _FOLDER.iterdir():
         shutil.copyfile(file, folder / file.name)
     (folder / case.kind).write_bytes(case.content)
     teacher = Teacher.load(folder)

@@ -236,7 +236,7 @@ class TestTooLarge:
     def test_a_declared_length_is_refused_before_the_body(self, api: httpx.Client) -> None:
         with socket.create_connection((api.base_url.host, api.base_url.port or 80)) as raw:
             head = (
-                "POST /corpora?filename=a.txt HTTP/1.1\r\nHost: x\r\n"
+                "POST /corpora?filename=a.txt HTTP/1.1\r\nHost: localhost\r\n"
                 f"Content-Length: {10 << 30}\r\nExpect: 100-continue\r\n\r\n"
             )
             raw.sendall(head.encode())
@@ -275,7 +275,7 @@ def test_a_client_that_hangs_up_leaves_nothing(
 ) -> None:
     with socket.create_connection((api.base_url.host, api.base_url.port or 80)) as raw:
         raw.sendall(
-            b"POST /corpora?filename=a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhalf"
+            b"POST /corpora?filename=a.txt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nhalf"
         )
         staging = tmp_path / "store" / ".staging"
         wait_until(lambda: staging.exists() and list(staging.iterdir()), "the upload has begun")

@@ -158,7 +158,7 @@ class TestHttp:
         api.get(f"/amalgamations/{job_id}")
         api.get(f"/students/{add_student(backend)}/files/config.json")
         text = scrape(api)
-        allowed = {"method", "route", "status", "stage", "outcome", "outputs", "le", "quantile"}
+        allowed = {"method", "route", "status", "stage", "state", "outcome", "outputs", "le", "quantile"}
         for family in families(text).values():
             if family.name.startswith("muka_"):
                 assert family.documentation, family.name

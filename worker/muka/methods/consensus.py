@@ -12,7 +12,7 @@ from worker.muka.methods.choosing import teacher_scores
 from worker.muka.methods.interface import Evidence, GoldenKL, Method, Need, Supervision, TeacherChoice
 from worker.muka.parameters import parameter
 from worker.muka.seeds import derive_seed
-from worker.muka.supervision import golden_supervision, integration_weights, margins
+from worker.muka.supervision import golden_supervision, margins
 
 REFERENCE_TEXTS = 32_768
 """Clusters are learnt from so many texts at most, so that time and memory do not depend on the corpus."""
@@ -20,8 +20,9 @@ REFERENCE_TEXTS = 32_768
 _ROUNDS = 8
 _FEWEST_DIRECTIONS = 16
 """As many as there are labels to tell apart, but never less: strangers are told by the directions between."""
-_CERTAINTY_TEMPERATURE = 0.2
-"""tau of the weights from certainty alone, as in the paper: what the first round begins with."""
+_CERTAINTY = 10.0
+"""What a difference of certainty weighs against one of log density. Certainty alone, with which the first
+round begins, then has the paper's tau of 0.2 by default."""
 _FEW, _ENOUGH = 3, 20
 """Texts per label: below the first there are no clusters to learn; from the second on they count in full."""
 
@@ -41,7 +42,7 @@ class Consensus(Method):
     takes_parts: ClassVar[bool] = True
 
     temperature: float = parameter(
-        2.0, "tau of the soft weights, on differences of log density.", above=0.0, maximum=100.0
+        2.0, "tau of the soft weights, on log densities.", above=0.0, maximum=100.0
     )
     teacher_temperature: float = parameter(
         1.0, "T on the logits of teachers and student.", above=0.0, maximum=100.0
@@ -54,21 +55,21 @@ class Consensus(Method):
 
     def supervise(self, evidence: Evidence) -> Supervision:
         """Columns `q` [n, |L|] and `m` [n] (ones without margin re-weighting)."""
-        w = torch.softmax(self.scores(evidence), dim=-1)
+        w = torch.softmax(self.scores(evidence) / self.temperature, dim=-1)
         choice = TeacherChoice(teacher_scores(evidence, "entropy"), w, margins(w))
         m = choice.m if self.reweight == "margin" else torch.ones_like(choice.m)
         columns = {"q": golden_supervision(self._answers(evidence), w, evidence.label_space), "m": m}
         return Supervision(columns, GoldenKL(self.teacher_temperature), choice, self.teacher_temperature)
 
     def scores(self, evidence: Evidence) -> Tensor:
-        """Log weights of the teachers before they are normalised: [n, N]."""
+        """How well each text fits among each teacher's labels: [n, N], in units of log density."""
         features = _features(evidence)
-        certainty = teacher_scores(evidence, "entropy") / _CERTAINTY_TEMPERATURE
+        certainty = _CERTAINTY * teacher_scores(evidence, "entropy")
         trust = _trust(evidence.whole)
         if not trust:
             return certainty
         mixture = evidence.whole.once(self, lambda: self._learnt(evidence.whole))
-        return (1 - trust) * certainty + trust * mixture.scores_of(features) / self.temperature
+        return (1 - trust) * certainty + trust * mixture.scores_of(features)
 
     def _learnt(self, evidence: Evidence) -> Mixture:
         """The clusters of the corpus, or of a sample of it that depends on its size and the seed alone."""
@@ -83,11 +84,12 @@ class Consensus(Method):
             evidence.label_space, [replace(o, features=None).rows(rows) for o in evidence.outputs]
         )
         p = self._answers(sample)
-        w = integration_weights(teacher_scores(sample, "entropy"), "soft", _CERTAINTY_TEMPERATURE)
+        scores = _CERTAINTY * teacher_scores(sample, "entropy")
         for _ in range(_ROUNDS):
             evidence.on_block()
+            w = torch.softmax(scores / self.temperature, dim=-1)
             mixture = Mixture.fit(spaces, z, golden_supervision(p, w, sample.label_space), known)
-            w = torch.softmax(mixture.scores(z) / self.temperature, dim=-1)
+            scores = mixture.scores(z)
         return mixture
 
     def _answers(self, evidence: Evidence) -> list[Tensor]:
