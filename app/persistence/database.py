@@ -10,6 +10,7 @@ from pydantic_core import from_json
 from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 IDLE_TRANSACTION_SECONDS = 20
 """A transaction in which nothing is asked of Postgres for so long is rolled back."""
@@ -36,6 +37,8 @@ class Database:
         # without the ways there and back of BEGIN and ROLLBACK, and with statements that stay prepared.
         alone = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
         self._read_session = sessionmaker(self.engine.execution_options(**alone), expire_on_commit=False)
+        self._closed = False
+        event.listen(self.engine, "checkin", self._checked_in)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -61,8 +64,13 @@ class Database:
             session.execute(text("SELECT 1"))
 
     def close(self) -> None:
-        """Return every connection."""
+        """End every connection: those in use by other threads as soon as they are returned."""
+        self._closed = True
         self.engine.dispose()
+
+    def _checked_in(self, _connection: Any, record: ConnectionPoolEntry) -> None:
+        if self._closed:
+            record.invalidate()
 
 
 def _engine(url: str) -> Engine:

@@ -48,6 +48,19 @@ def test_a_process_that_is_frozen_within_a_transaction_does_not_keep_its_locks(
     database.close()
 
 
+def test_a_connection_that_is_in_use_at_the_end_is_closed_when_it_is_returned(
+    migrated_postgres_url: Callable[[], str],
+) -> None:
+    """As by a thread that nobody waits for: left open, Postgres would keep it until our process ends."""
+    database = Database(migrated_postgres_url())
+    with database.read() as session:
+        connection = session.connection().connection.dbapi_connection
+        assert connection is not None
+        database.close()
+        assert not connection.closed
+    assert connection.closed
+
+
 def test_connections_that_the_server_has_ended_are_made_anew(
     migrated_postgres_url: Callable[[], str],
 ) -> None:
