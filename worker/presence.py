@@ -21,13 +21,17 @@ from worker.versions import version_of
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_FROZEN_SECONDS = 5.0
+"""A beat that comes so late was late because the whole process did not run."""
+
 
 class Presence:
     """A thread of the worker's main process that shows it in the database and listens to its silence.
 
     A worker that does not hear its broker, because that is frozen, unreachable, or a connection died without
     a word, takes no job, and whatever keeps it from listening is best cured by a new process. One that holds
-    a lease is left alone: its job needs no broker. Where the database cannot tell, it is left alone as well.
+    a lease is left alone: its job needs no broker. Where the database cannot tell, it is left alone as well,
+    and so is one that was itself frozen for a while (a laptop that slept): it has to listen first.
     """
 
     def __init__(self, settings: Settings, name: str, *, leave: Callable[[int], object] = os._exit) -> None:
@@ -43,7 +47,7 @@ class Presence:
         self._silence_seconds = settings.worker_silence_seconds
         self._every_seconds = min(settings.heartbeat_seconds, settings.worker_silence_seconds / 4)
         self._leave = leave
-        self._listening_since = time.monotonic()
+        self._listening_since = self._beaten = time.monotonic()
         self._is_told = False
         self._done = threading.Event()
         self._at_work = threading.Lock()
@@ -64,9 +68,11 @@ class Presence:
     def _run(self) -> None:
         while True:
             is_busy = self._show()
-            if is_busy is not False:
-                self._listening_since = time.monotonic()
-            silent = time.monotonic() - max(self._listening_since, Hearing.at)
+            now = time.monotonic()
+            if is_busy is not False or now - self._beaten > self._every_seconds + _FROZEN_SECONDS:
+                self._listening_since = now
+            self._beaten = now
+            silent = now - max(self._listening_since, Hearing.at)
             if silent > self._silence_seconds:
                 log.error("idle, and no word from the broker for %.0f s: this worker ends", silent)
                 self._forget()

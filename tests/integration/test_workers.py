@@ -2,6 +2,9 @@
 
 import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -118,6 +121,16 @@ class TestCommand:
         assert "muka worker" in shell.invoke(application(), ["workers"]).stderr
 
 
+IDLE = """
+import sys, time
+from app.settings import Settings
+from worker.presence import Presence
+Presence(Settings(database_url=sys.argv[1], data_dir=sys.argv[2], worker_silence_seconds=4), "here").start()
+print("there", flush=True)
+time.sleep(600)
+"""
+
+
 @contextmanager
 def present(settings: Settings, silence_seconds: float) -> Iterator[list[int]]:
     """A worker without a broker; answers the statuses with which it would have ended."""
@@ -169,6 +182,25 @@ class TestPresence:
             assert (ends, row.job_id) == ([], None)
             hears.set()
             wait_until(lambda: ends, "it hears nothing any more and ends")
+
+    def test_the_time_in_which_the_worker_itself_was_frozen_is_no_silence_of_the_broker(
+        self, settings: Settings
+    ) -> None:
+        with subprocess.Popen(
+            [sys.executable, "-c", IDLE, str(settings.database_url), str(settings.data_dir)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as worker:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "there\n"
+            worker.send_signal(signal.SIGSTOP)
+            time.sleep(12)
+            worker.send_signal(signal.SIGCONT)
+            _, told = worker.communicate(timeout=60)
+        silent = re.search(r"no word from the broker for (\d+) s", told)
+        assert silent is not None, told
+        assert int(silent[1]) < 12
 
     def test_no_process_is_forked_while_it_is_at_work(self, settings: Settings) -> None:
         """Or that process would wait for ever for what the thread had in its hands."""
