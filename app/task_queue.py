@@ -5,6 +5,8 @@ from kombu.exceptions import OperationalError
 
 RUN_AMALGAMATION = "muka.run_amalgamation"
 """The task's name; `worker.tasks` gives it a body."""
+HELP_SCORING = "muka.help_scoring"
+"""Another one: *who is idle may help with job X*."""
 
 QUEUE = "amalgamations"
 
@@ -35,8 +37,11 @@ class TaskQueue:
 
     def enqueue(self, job_id: str) -> None:
         """Send. Raises `kombu.exceptions.OperationalError` when the broker does not answer within 2 s."""
-        self._require_broker()
-        self._celery.send_task(RUN_AMALGAMATION, args=(job_id,), queue=QUEUE, retry=False)
+        self._send(RUN_AMALGAMATION, job_id)
+
+    def call_for_help(self, job_id: str) -> None:
+        """Send one worker to help with the job. Raises as `enqueue` does; losing it costs time only."""
+        self._send(HELP_SCORING, job_id)
 
     def check(self) -> None:
         """Raises `kombu.exceptions.OperationalError` when the broker does not answer within 2 s."""
@@ -47,6 +52,10 @@ class TaskQueue:
     def close(self) -> None:
         """Return the connections."""
         self._celery.close()
+
+    def _send(self, task: str, job_id: str) -> None:
+        self._require_broker()
+        self._celery.send_task(task, args=(job_id,), queue=QUEUE, retry=False)
 
     def _require_broker(self) -> None:
         """Celery would look for a RabbitMQ on this machine instead."""
