@@ -82,13 +82,13 @@ class Sharing:
                     known.add(claim.unit)
                     yield claim.unit
                     lease.write(partial(shards.finish, claim=claim))
-                elif self._is_done():
+                elif self._done_count() == len(units):
                     break
                 else:
                     self._go_on()
                     time.sleep(_LOOK_SECONDS)
-                known |= self._tell(known, on_helped)
                 if self._is_time():
+                    known |= self._tell(known, on_helped)
                     self._call(queue)
         finally:
             queue.close()
@@ -99,11 +99,11 @@ class Sharing:
         take = partial(shards.take_back, job_id=self._lease.job_id, attempt=self._lease.attempt, worker=name)
         return self._lease.write(lambda session: (take(session),))[0]
 
-    def _is_done(self) -> bool:
-        found = self._lease.read(
-            lambda session: shards.statuses(session, self._lease.job_id, self._lease.attempt)
-        )
-        return not found[ShardStatus.OPEN] + found[ShardStatus.TAKEN]
+    def _done_count(self) -> int:
+        """Not how many are left: none of those of an attempt that has lost its job."""
+        lease = self._lease
+        found = lease.read(lambda session: shards.statuses(session, lease.job_id, lease.attempt))
+        return found[ShardStatus.DONE]
 
     def _tell(self, known: set[Unit], on_helped: Callable[[Unit], None]) -> set[Unit]:
         """What helpers have done since it was told last."""
@@ -129,10 +129,10 @@ class Sharing:
 
     def _call(self, queue: TaskQueue) -> None:
         """One message for each worker that is idle; no broker, no help."""
-        attempt = self._lease.read(lambda session: shards.help_wanted(session, self._lease.job_id))
+        if self._lease.read(lambda session: shards.help_wanted(session, self._lease.job_id)) is None:
+            return
         try:
-            for _ in range(0 if attempt is None else self._idle()):
-                queue.call_for_help(self._lease.job_id)
+            queue.call_for_help(self._lease.job_id, self._idle())
         except OperationalError as error:
             log.warning("nobody can be called to help: %s", type(error).__name__)
 

@@ -51,8 +51,12 @@ def close(session: Session, job_id: str, attempt: int) -> bool:
 
 
 def take_back(session: Session, job_id: str, attempt: int, *, worker: str) -> Claim | None:
-    """For the holder of the job: the first shard that is open, or that a helper took and lost."""
-    lost = and_(Shard.status == ShardStatus.TAKEN, Shard.lease_until < now())
+    """For the holder of the job: the first shard that is open, or that was taken and lost.
+
+    A helper loses one with its lease; the holder, who has one at a time, when the answer to its taking was.
+    """
+    is_lost = or_(Shard.lease_until < now(), Shard.lease_until.is_(None))
+    lost = and_(Shard.status == ShardStatus.TAKEN, is_lost)
     of_mine = and_(Shard.amalgamation_id == job_id, Shard.attempt == attempt)
     free = or_(Shard.status == ShardStatus.OPEN, lost)
     return _take(session, and_(of_mine, free), worker=worker, lease_seconds=None, backwards=False)
@@ -110,8 +114,9 @@ def renew(session: Session, claim: Claim, lease_seconds: float) -> bool:
 
 
 def finish(session: Session, claim: Claim) -> bool:
-    """Its outputs are stored. False: the claim is stale."""
-    return _change(session, claim, status=ShardStatus.DONE, lease_until=None)
+    """Its outputs are stored. False: the claim is stale. Said twice it is no more: an answer may be lost."""
+    stages = (ShardStatus.TAKEN, ShardStatus.DONE)
+    return _change(session, claim, only_from=stages, status=ShardStatus.DONE, lease_until=None)
 
 
 def let_go(session: Session, claim: Claim) -> bool:
@@ -119,14 +124,20 @@ def let_go(session: Session, claim: Claim) -> bool:
     return _change(session, claim, status=ShardStatus.OPEN, worker=None, lease_until=None)
 
 
-def _change(session: Session, claim: Claim, **values: object) -> bool:
+def _change(
+    session: Session,
+    claim: Claim,
+    *,
+    only_from: Sequence[ShardStatus] = (ShardStatus.TAKEN,),
+    **values: object,
+) -> bool:
     same = update(Shard).where(
         Shard.amalgamation_id == claim.job_id,
         Shard.teacher == claim.unit.teacher,
         Shard.shard == claim.unit.shard,
         Shard.attempt == claim.attempt,
         Shard.claims == claim.claims,
-        Shard.status == ShardStatus.TAKEN,
+        Shard.status.in_(only_from),
     )
     changed = same.values(values).returning(Shard.shard)
     options = {"synchronize_session": False}

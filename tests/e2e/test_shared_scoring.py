@@ -26,7 +26,8 @@ from tests.jobs import add_corpus, add_job, add_teacher, events_of, job_of, stud
 from tests.servers import wait_until
 from tests.tiny_models import TEXTS
 
-SHARDS = 4
+SHARDS = 16
+"""So many that the holder is not through before its helpers have started, whatever else the machine does."""
 HELPER = "-m worker.helper amg-"
 PATIENCE = 600
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from app.domain.shards import TOGETHER, ShardStatus, Unit
 from app.domain.status import Status
@@ -21,6 +21,7 @@ from app.settings import Settings
 from tests.jobs import add_job, messages_of
 from tests.servers import wait_until
 from worker.lease import Lease, LeaseLostError, StopReason
+from worker.muka.errors import StoppedError
 from worker.shard_lease import ShardLease
 from worker.sharing import Sharing
 
@@ -121,7 +122,7 @@ class TestLoss:
         self, database: Database, job_id: str
     ) -> None:
         lost, other = take(database, job_id, "dead"), take(database, job_id, "alive")
-        mine = [take_back(database, job_id) for _ in range(4)]
+        assert all(finish(database, take_back(database, job_id)) for _ in range(4))
         assert take_back(database, job_id) is None
         with database.write() as session:
             shards.lose(session, "dead")
@@ -130,7 +131,21 @@ class TestLoss:
         assert lost is not None
         assert again is not None
         assert again.unit == lost.unit
-        assert all(finish(database, claim) for claim in [other, again, *mine])
+        assert all(finish(database, claim) for claim in (other, again))
+
+    def test_what_the_holder_took_without_hearing_of_it_is_taken_again(
+        self, database: Database, job_id: str
+    ) -> None:
+        """The connection broke when its transaction was to end: it asks once more."""
+        unheard, heard = take_back(database, job_id), take_back(database, job_id)
+        assert unheard is not None
+        assert heard is not None
+        assert (heard.unit, heard.claims) == (unheard.unit, 2)
+        assert not finish(database, unheard)
+        assert finish(database, heard)
+        assert finish(database, heard), "likewise"
+        with database.read() as session:
+            assert shards.statuses(session, job_id, 1)[ShardStatus.DONE] == 1
 
     def test_who_stops_gives_its_shard_to_the_next(self, database: Database, job_id: str) -> None:
         claim = take(database, job_id)
@@ -204,6 +219,7 @@ class TestHelpersLease:
             shards.lose(session, "helper")
             taken = shards.take_back(session, job_id, 1, worker="holder")
             while taken is not None and taken.unit != UNITS[5]:
+                assert shards.finish(session, taken)
                 taken = shards.take_back(session, job_id, 1, worker="holder")
         with pytest.raises(LeaseLostError):
             helper.write(lambda _: True)
@@ -292,6 +308,33 @@ class TestSharing:
             assert claim is not None
             claims.append(claim)
         assert (helped, claims) == ([Unit(TOGETHER, 1)], [])
+
+    def test_what_was_forgotten_with_its_attempt_is_not_taken_for_done(
+        self, settings: Settings, database: Database, holder: Lease
+    ) -> None:
+        self._show(database)
+        sharing = self._sharing(settings, holder, 2)
+
+        def settled() -> None:
+            """Asked while it waits for what is not to come: its heartbeat has seen it."""
+            raise StoppedError
+
+        sharing._go_on = settled
+        units = sharing.share(UNITS, lambda _: None)
+        assert next(units) == UNITS[0]
+        with database.write() as session:
+            shards.close(session, holder.job_id, 1)
+        with pytest.raises(LeaseLostError):
+            next(units)
+        waiting = self._sharing(settings, holder, 2)
+        waiting._go_on = settled
+        others = waiting.share(UNITS[:2], lambda _: None)
+        assert next(others) == UNITS[0]
+        assert take(database, holder.job_id) is not None
+        with database.write() as session:
+            session.execute(delete(Shard).where(Shard.status == ShardStatus.TAKEN, Shard.worker == "helper"))
+        with pytest.raises(StoppedError):
+            next(others)
 
     def test_a_stale_attempt_shares_nothing(
         self, settings: Settings, database: Database, holder: Lease

@@ -38,6 +38,7 @@ def help_out(work: Assignment, lease: ShardLease) -> bool:
         log.warning("cannot help: this worker computes with %s, the job's with %s", mine, wanted)
         return False
     helper: _Helper | None = None
+    run.stop_if_asked()
     while (unit := lease.take(mine)) is not None:
         helper = helper or _Helper.of(run, Shelf(work.store, lease, mine))
         helper.compute(unit)
