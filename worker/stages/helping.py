@@ -1,7 +1,9 @@
 """Shards of a job that another worker holds: computed as the holder computes them, and put on the shelf."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app.domain.shards import TOGETHER, Unit
@@ -77,11 +79,17 @@ class _Helper:
         shard = self.texts.shard(unit.shard)
         texts, digest = shard.to_pylist(), corpus_texts.digest(shard)
         keys = [self.asking.keys(teacher, digest, unit.shard) for teacher in asked]
-        every = [key for of_teacher in keys for key in of_teacher.values()]
-        there = self.run.assignment.lease.read(lambda session: stored_outputs.present(session, every))
+        there = self._present(key for of_teacher in keys for key in of_teacher.values())
         questions = [
             self.asking.question(teacher, unit.shard, texts, of_teacher, there)
             for teacher, of_teacher in zip(asked, keys, strict=True)
         ]
         if any(question.outputs() is None for question in questions):
             self.asking.answer(questions)
+
+    def _present(self, keys: Iterable[str]) -> set[str]:
+        """Those that the shelf has."""
+        read, there = self.run.assignment.lease.read, set[str]()
+        for chunk in stored_outputs.chunks(keys):
+            there |= read(partial(stored_outputs.present, keys=chunk))
+        return there
