@@ -133,6 +133,11 @@ def _cross(data: Path) -> list[list[str]]:
     return [banking, sorted({label for _, label in _read(data / _BANKING77 / "train.parquet")})]
 
 
+def _banking_in_halves(data: Path) -> list[list[str]]:
+    labels = sorted({label for _, label in _read(data / _BANKING77 / "train.parquet")})
+    return [labels[::2], labels[1::2]]
+
+
 def _fixed(_: Path, *, teams: list[list[str]]) -> list[list[str]]:
     return teams
 
@@ -148,6 +153,16 @@ _HWU = (
     ("iot", "alarm", "cooking", "takeaway"),
     ("play", "audio", "music", "recommendation", "social", "news"),
     ("email", "calendar", "lists", "datetime", "transport", "weather"),
+)
+_HWU_IN_EIGHT = (
+    ("general",),
+    ("qa",),
+    ("iot", "alarm"),
+    ("cooking", "takeaway", "recommendation"),
+    ("play", "audio", "music"),
+    ("social", "news", "weather"),
+    ("email", "lists"),
+    ("calendar", "datetime", "transport"),
 )
 _CLINC = ("clinc150",)
 _THREE_TEACHERS = Line("clinc150, 3 teachers", _clinc(*_THREE), _CLINC)
@@ -188,4 +203,24 @@ HARD_LINES: tuple[Line, ...] = (
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers+strangers", strangers=200),
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers+base", base=True),
 )
-"""Cases in which a vote of neighbours could do harm."""
+"""Cases in which it could do harm to learn from the corpus."""
+
+HELD_OUT_LINES: tuple[Line, ...] = (
+    Line("held out: clinc150, 2 teachers", _clinc("work", "utility"), _CLINC),
+    Line(
+        "held out: clinc150, 5 teachers",
+        _clinc("auto_and_commute", "credit_cards", "home", "meta", "small_talk"),
+        _CLINC,
+    ),
+    Line("held out: banking77 in halves", _banking_in_halves, (_BANKING77,)),
+    Line("held out: hwu64, 8 teachers", partial(_domains, folder="hwu64", groups=_HWU_IN_EIGHT), ("hwu64",)),
+    Line(
+        "held out: trec6, 3 teachers",
+        partial(_fixed, teams=[["ABBR", "HUM"], ["DESC", "LOC"], ["ENTY", "NUM"]]),
+        ("trec6",),
+        labelled=300,
+    ),
+)
+"""Other teachers, on which no setting of `consensus` was chosen."""
+
+ALL_LINES = LINES + HARD_LINES + HELD_OUT_LINES

@@ -39,6 +39,11 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     **{name: {"name": name} for name in ("vanilla_kd", "uhc", "dfa", "cfl")},
 }
 """Settings of methods by the name of their column."""
+ONE_PASS: Mapping[str, Mapping[str, Any]] = {
+    "certainty": {"name": "muka", "mc_samples": 0},
+    "consensus": {"name": "consensus"},
+}
+"""What chooses a teacher without dropout passes."""
 PERFECT, GOLD = "perfect choice of teacher", "gold labels"
 
 Result = dict[str, Any]
@@ -57,6 +62,8 @@ class LineRun:
     say: Callable[[str], None]
     methods: Mapping[str, Mapping[str, Any]]
     """As `METHODS`."""
+    passes: int = MC_SAMPLES
+    """With dropout, of each teacher."""
 
     @cached_property
     def split(self) -> Split:
@@ -78,7 +85,6 @@ class LineRun:
         return Evidence(
             space,
             self._scored([row.text for row in self.split.corpus], "corpus"),
-            embeddings=start.embed([row.text for row in self.split.corpus]),
             student_width=feature_width(start.model),
             seed=self.seed,
         )
@@ -89,6 +95,13 @@ class LineRun:
         for name, make in self._supervisions().items():
             found[name] = self._kept(name, partial(self._made, make))
         return found
+
+    def choices(self) -> dict[str, float]:
+        """The share of texts for which each method chooses the right teacher; nobody is trained."""
+        made = {
+            name: get_method(**settings).supervise(self.evidence) for name, settings in self.methods.items()
+        }
+        return {name: self._right(of.choice.w) for name, of in made.items() if of.choice is not None}
 
     def _supervisions(self) -> dict[str, Callable[[], Supervision]]:
         asked = {name: get_method(**settings) for name, settings in self.methods.items()}
@@ -136,7 +149,7 @@ class LineRun:
         paths = [self.folder / f"{part}-{i}.safetensors" for i in range(len(self.teachers))]
         if not all(path.exists() for path in paths):
             self.say(f"asking the teachers about the {part}")
-            sampling = Sampling(passes=MC_SAMPLES, seed=self.seed)
+            sampling = Sampling(passes=self.passes, seed=self.seed)
             outputs = score_corpus(
                 self.teachers, texts, sampling=sampling, training=self._training, features=part == "corpus"
             )
@@ -167,7 +180,7 @@ class LineRun:
             self._measured(space.scatter(i, torch.softmax(o.logits, dim=-1))) for i, o in enumerate(outputs)
         ]
         logits = torch.cat([o.logits for o in outputs], dim=-1)
-        mine = Ensemble(mc_samples=MC_SAMPLES).supervise(Evidence(space, outputs)).columns["q"]
+        mine = Ensemble(mc_samples=self.passes).supervise(Evidence(space, outputs)).columns["q"]
         return {
             "alone": [found["accuracy"] for found in alone],
             "largest logit": self._measured(logits)["accuracy"],

@@ -11,13 +11,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks._quality_lines import HARD_LINES, LINES, Line
+from benchmarks._quality_lines import ALL_LINES, LINES, Line
+
+if TYPE_CHECKING:
+    from benchmarks._quality_run import LineRun
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks" / "out"
@@ -32,23 +35,27 @@ def quality(
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     line: Annotated[list[str] | None, typer.Option(help="Only lines whose name begins so.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
+    choice: Annotated[
+        bool, typer.Option("--choice", help="Only how often the right teacher is chosen, in one pass each.")
+    ] = False,
 ) -> None:
     """Teachers, ensembles, the students of every method, and two students that are not allowed to us."""
     os.environ |= {
         "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs)),
         "TOKENIZERS_PARALLELISM": "false",
     }
-    lines = [each for each in LINES + HARD_LINES if _wanted(each, line)]
-    found: dict[str, list[Results]] = {each.name: [] for each in lines}
+    lines = [each for each in ALL_LINES if _wanted(each, line)]
+    found: dict[str, list[Any]] = {each.name: [] for each in lines}
+    run, name, show = (_choose, "choice", _print_choices) if choice else (_run, "quality", _print)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         asked = {
-            pool.submit(_run, each.name, seed, data): each for each in lines for seed in range(1, seeds + 1)
+            pool.submit(run, each.name, seed, data): each for each in lines for seed in range(1, seeds + 1)
         }
         for done in as_completed(asked):
             found[asked[done].name].append(done.result())
-    OUT.joinpath("quality.json").write_text(json.dumps({"cores": os.cpu_count(), "lines": found}, indent=1))
-    _print(Console(highlight=False), found)
+    OUT.joinpath(f"{name}.json").write_text(json.dumps({"cores": os.cpu_count(), "lines": found}, indent=1))
+    show(Console(highlight=False), found)
 
 
 def _wanted(line: Line, names: Sequence[str] | None) -> bool:
@@ -59,14 +66,26 @@ def _wanted(line: Line, names: Sequence[str] | None) -> bool:
 
 def _run(name: str, seed: int, data: Path) -> Results:
     """One line and seed, in a process of its own."""
-    from benchmarks._quality_run import METHODS, LineRun  # noqa: PLC0415  (torch takes seconds to load)
+    from benchmarks._quality_run import MC_SAMPLES, METHODS  # noqa: PLC0415  (torch takes seconds to load)
+
+    return _line_run("quality", name, seed, data, methods=METHODS, passes=MC_SAMPLES).run()
+
+
+def _choose(name: str, seed: int, data: Path) -> dict[str, float]:
+    from benchmarks._quality_run import ONE_PASS  # noqa: PLC0415
+
+    return _line_run("choice", name, seed, data, methods=ONE_PASS, passes=0).choices()
+
+
+def _line_run(kind: str, name: str, seed: int, data: Path, **settings: Any) -> "LineRun":
+    from benchmarks._quality_run import LineRun  # noqa: PLC0415
     from demo.encoder import minilm  # noqa: PLC0415
     from worker.muka.fine_tune import default_device  # noqa: PLC0415
 
-    line = next(each for each in LINES + HARD_LINES if each.name == name)
-    folder = OUT / "quality" / name.replace(" ", "-").replace(",", "") / f"seed-{seed}"
+    line = next(each for each in ALL_LINES if each.name == name)
+    folder = OUT / kind / name.replace(" ", "-").replace(",", "").replace(":", "") / f"seed-{seed}"
     say = lambda text: print(f"{name}, seed {seed}: {text}", flush=True)  # noqa: E731
-    return LineRun(line, seed, data, minilm(), folder, default_device(), say, METHODS).run()
+    return LineRun(line, seed, data, minilm(), folder, default_device(), say, **settings)
 
 
 def _print(console: Console, found: Mapping[str, Sequence[Results]]) -> None:
@@ -81,6 +100,16 @@ def _print(console: Console, found: Mapping[str, Sequence[Results]]) -> None:
         columns = [[max(each["alone"]) for each in teachers], *together]
         columns += [[each[way]["accuracy"] for each in results] for way in ways]
         table.add_row(name, *map(_mean_and_spread, columns))
+    console.print(table)
+
+
+def _print_choices(console: Console, found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    ways = list(next(iter(found.values()))[0])
+    table = Table(title="Texts with the right teacher, %: mean (standard deviation)", title_justify="left")
+    for heading in ("", *ways):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, results in found.items():
+        table.add_row(name, *(_mean_and_spread([each[way] for each in results]) for way in ways))
     console.print(table)
 
 

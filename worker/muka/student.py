@@ -1,7 +1,7 @@
 """The student: one classifier over the union of labels (section 6)."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +18,7 @@ from transformers import (
 
 from worker.muka.batching import Rows, padding_id, tokenise
 from worker.muka.errors import StudentNotUsableError
-from worker.muka.forward import Answer, forward, usable_positions
+from worker.muka.forward import forward, usable_positions
 from worker.muka.memory import TokenBudget, in_token_batches, is_out_of_memory
 from worker.muka.model_folder import load_tokenizer, quiet_transformers, read_config, require_safetensors
 from worker.muka.precision import autocast, resolve
@@ -105,37 +105,24 @@ class Student:
             CorpusEmptyError: No texts.
             OutOfMemoryError_: Not even one text fits.
         """
-        logits = self._answer(texts, max_length, token_budget, precision, on_batch, features=False).logits
-        return torch.softmax(logits, dim=-1)
-
-    def embed(
-        self, texts: Sequence[str], *, max_length: int = 128, token_budget: int | None = None
-    ) -> Tensor:
-        """Mean-pooled last hidden states of length 1: [n, width] float32 on the CPU; dropout is off."""
-        features = self._answer(texts, max_length, token_budget, "float32", None, features=True).features
-        if features is None:
-            raise TypeError(f"{type(self.model).__name__} gives no hidden states")
-        return torch.nn.functional.normalize(features, dim=-1)
+        return torch.softmax(self._logits(texts, max_length, token_budget, precision, on_batch), dim=-1)
 
     @torch.inference_mode()
-    def _answer(
+    def _logits(
         self,
         texts: Sequence[str],
         max_length: int,
         token_budget: int | None,
         precision: Precision,
         on_batch: Callable[[int], None] | None,
-        *,
-        features: bool,
-    ) -> Answer:
+    ) -> Tensor:
         tokenised = tokenise(self.tokenizer, texts, min(max_length, self.max_length))
         dtype = resolve(precision, self.device)
 
-        def step(rows: Rows) -> Answer:
+        def step(rows: Rows) -> Tensor:
             with autocast(dtype, self.device):
-                answer = forward(self.model, tokenised.collate(rows, self.device), features=features)
-            pooled = None if answer.features is None else answer.features.float().cpu()
-            return Answer(answer.logits.float().cpu(), pooled)
+                answer = forward(self.model, tokenised.collate(rows, self.device))
+            return answer.logits.float().cpu()
 
         self.model.eval()  # type: ignore[no-untyped-call]
         budget = TokenBudget.for_device(token_budget, self.device)
@@ -231,7 +218,7 @@ def _refuse_missing_encoder(path: Path, missing: Sequence[str], found: int) -> N
         )
 
 
-def _in_order(batches: Any, on_batch: Callable[[int], None] | None) -> Answer:
+def _in_order(batches: Iterable[tuple[Rows, Tensor]], on_batch: Callable[[int], None] | None) -> Tensor:
     """Answers of batches of rows, put back into the order of the texts."""
     rows, answers = [], []
     for places, answer in batches:
@@ -239,8 +226,4 @@ def _in_order(batches: Any, on_batch: Callable[[int], None] | None) -> Answer:
         answers.append(answer)
         if on_batch is not None:
             on_batch(len(places))
-    back = torch.argsort(torch.cat(rows))
-    features = [answer.features for answer in answers if answer.features is not None]
-    return Answer(
-        torch.cat([a.logits for a in answers])[back], torch.cat(features)[back] if features else None
-    )
+    return torch.cat(answers)[torch.argsort(torch.cat(rows))]

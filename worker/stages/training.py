@@ -1,15 +1,11 @@
 """The student's training, from the newest checkpoint of any attempt."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-
-from torch import Tensor
 
 from worker.muka import (
     DistilReport,
     Evidence,
-    Need,
     StepReport,
     Student,
     Supervision,
@@ -18,7 +14,7 @@ from worker.muka import (
 )
 from worker.muka.checkpoint import CheckpointUnusableError
 from worker.muka.forward import feature_width
-from worker.muka.parts import answered, supervise
+from worker.muka.parts import supervise
 from worker.scores import Scores
 from worker.stages.run import Run
 from worker.stages.saving import Saving
@@ -52,7 +48,6 @@ def _distil(run: Run, scores: list[Scores], saving: Saving, resume_from: Path | 
     evidence = Evidence(
         run.labels,
         [found.outputs for found in scores],
-        embeddings=_embeddings(run, student),
         student_width=feature_width(student.model),
         seed=seed,
         on_block=run.stop_or_go_on,
@@ -73,14 +68,6 @@ def _distil(run: Run, scores: list[Scores], saving: Saving, resume_from: Path | 
         scratch=run.scratch,
     )
     return Trained(student, supervision, report)
-
-
-def _embeddings(run: Run, student: Student) -> Tensor | None:
-    """Of the corpus by the student's encoder, before it is trained; where the method wants them."""
-    if Need.CORPUS_EMBEDDINGS not in run.method.needs:
-        return None
-    embed = partial(student.embed, max_length=run.training.max_length)
-    return answered(embed, run.texts, run.scratch)
 
 
 def _fresh_student(run: Run) -> Student:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks._quality_lines import HARD_LINES, LINES, Line
+from benchmarks._quality_lines import ALL_LINES, Line
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def _write(path: Path, rows: list[tuple[str, str]]) -> None:
 
 
 def _line(ending: str) -> Line:
-    return next(line for line in LINES + HARD_LINES if line.name == f"clinc150, 3 teachers{ending}")
+    return next(line for line in ALL_LINES if line.name == f"clinc150, 3 teachers{ending}")
 
 
 def test_no_text_is_in_two_parts_and_every_label_belongs_to_the_teacher_that_knows_it(data):

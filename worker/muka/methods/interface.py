@@ -33,8 +33,6 @@ class Need(StrEnum):
 
     TEACHER_FEATURES = "teacher_features"
     """`TeacherOutputs.features`: score with features=True."""
-    CORPUS_EMBEDDINGS = "corpus_embeddings"
-    """`Evidence.embeddings`: the student's encoder over the corpus, before training."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class Evidence:
     Attributes:
         label_space: The union of the N teachers' labels.
         outputs: What each teacher says; N of n rows.
-        embeddings: [n, width] normalised, if needed.
         student_width: Width of the student's pooled features, for adapters.
         seed: The training's, for the first weights of adapters.
         corpus: The evidence of the whole corpus, where this is a part of it.
@@ -53,7 +50,6 @@ class Evidence:
 
     label_space: LabelSpace
     outputs: Sequence[TeacherOutputs]
-    embeddings: Tensor | None = None
     student_width: int | None = None
     seed: int = 1
     corpus: "Evidence | None" = None
@@ -90,8 +86,7 @@ class Evidence:
     def rows(self, span: slice) -> "Evidence":
         """The part for some texts; it shares the memory of the whole."""
         outputs = [each.rows(span) for each in self.outputs]
-        embeddings = None if self.embeddings is None else self.embeddings[span]
-        return replace(self, outputs=outputs, embeddings=embeddings, corpus=self.whole)
+        return replace(self, outputs=outputs, corpus=self.whole)
 
 
 def _moments(features: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -93,12 +93,6 @@ def test_predictions_are_in_the_order_of_the_texts_and_do_not_depend_on_batches(
     torch.testing.assert_close(student.predict(TEXTS[3:4]), whole[3:4], atol=1e-5, rtol=1e-5)
 
 
-def test_embeddings_have_length_one(encoder_folder):
-    embeddings = create_student(encoder_folder, LABELS, seed=1).embed(TEXTS)
-    assert embeddings.shape == (len(TEXTS), 32)
-    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(len(TEXTS)))
-
-
 def test_a_saved_student_is_an_ordinary_hugging_face_classifier(encoder_folder, tmp_path):
     student = create_student(encoder_folder, LABELS, seed=1)
     student.save(tmp_path)
