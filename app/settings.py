@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     """A job that makes no progress for this long has timed out. A download counts when it is complete."""
     threads: int | None = Field(None, ge=1)
     """Cores that one run may use; empty: all that the process may run on."""
+    share_shards: int | None = Field(4, ge=2)
+    """From so many missing shards of teachers' outputs on, idle workers help with a job; `null`: never."""
     stop_seconds: float = Field(30, ge=0)
     """How long a worker that is asked to stop may take for its last checkpoint."""
     event_ping_seconds: float = Field(15, gt=0)

@@ -5,6 +5,8 @@ from kombu.exceptions import OperationalError
 
 RUN_AMALGAMATION = "muka.run_amalgamation"
 """The task's name; `worker.tasks` gives it a body."""
+HELP_SCORING = "muka.help_scoring"
+"""Another one: *who is idle may help with job X*."""
 
 QUEUE = "amalgamations"
 
@@ -35,8 +37,16 @@ class TaskQueue:
 
     def enqueue(self, job_id: str) -> None:
         """Send. Raises `kombu.exceptions.OperationalError` when the broker does not answer within 2 s."""
-        self._require_broker()
-        self._celery.send_task(RUN_AMALGAMATION, args=(job_id,), queue=QUEUE, retry=False)
+        self._send(RUN_AMALGAMATION, job_id)
+
+    def call_for_help(self, job_id: str, helpers: int) -> None:
+        """Send so many workers to help with the job, unless as many messages wait already.
+
+        Whoever was called is idle until it has started: who called it again and again would fill the queue.
+        Raises as `enqueue` does; losing a call costs time only.
+        """
+        for _ in range(helpers - self._waiting()):
+            self._send(HELP_SCORING, job_id)
 
     def check(self) -> None:
         """Raises `kombu.exceptions.OperationalError` when the broker does not answer within 2 s."""
@@ -47,6 +57,20 @@ class TaskQueue:
     def close(self) -> None:
         """Return the connections."""
         self._celery.close()
+
+    def _waiting(self) -> int:
+        """Messages that no worker has received."""
+        self._require_broker()
+        with self._celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=0, interval_start=0)
+            try:
+                return int(connection.default_channel.queue_declare(queue=QUEUE).message_count)
+            except connection.connection_errors as error:
+                raise OperationalError(str(error)) from error
+
+    def _send(self, task: str, job_id: str) -> None:
+        self._require_broker()
+        self._celery.send_task(task, args=(job_id,), queue=QUEUE, retry=False)
 
     def _require_broker(self) -> None:
         """Celery would look for a RabbitMQ on this machine instead."""

@@ -22,12 +22,9 @@ from worker.assignment import Assignment
 from worker.child import LOST
 from worker.lease import Lease, LeaseLostError, StopReason
 from worker.muka.errors import StoppedError, is_panic
-from worker.stall import watched
+from worker.stall import FROZEN_GRACE_SECONDS, watched
 
 log = logging.getLogger("worker")
-
-FROZEN_GRACE_SECONDS = 60
-"""How much longer than its lease a process in which no Python runs at all is left alone."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ from billiard import active_children
 from billiard.exceptions import WorkerLostError
 from celery import Celery, signals
 
+from app.persistence import shards
 from app.persistence.database import Database
 from app.processes import die_with_parent
 from app.settings import get_settings
@@ -103,13 +104,15 @@ def _stop_warmly(**_: Any) -> None:
 
 
 def _pool_process_died(exception: BaseException, args: tuple[str, ...], **_: Any) -> None:
-    """In the main process: the pool process, and the attempt with it, was killed."""
+    """In the main process: the pool process, and the attempt or the helper with it, was killed."""
     if not isinstance(exception, WorkerLostError):
         return
     settings = get_settings()
     database = Database(settings.resolved_database_url())
     try:
         record_loss_of(database, args[0], worker=worker_name(), max_attempts=settings.max_attempts)
+        with database.write() as session:
+            shards.lose(session, worker_name())
     finally:
         database.close()
 

@@ -69,14 +69,24 @@ def run_attempt(settings: Settings, job_id: str, attempt: int, stop: StopSwitch)
 
     It has its own process group, so that Ctrl-C in a terminal does not reach it, and dies with this one.
     """
-    command = [sys.executable, "-m", "worker", job_id, str(attempt)]
-    child = subprocess.Popen(command, env=_environment(settings), process_group=0)
-    stop.guard(child)
-    status = child.wait()
+    status = _run(settings, ["worker", job_id, str(attempt)], stop)
     log.info("attempt %d of %s ended with %d", attempt, job_id, status)
     if status in (0, LOST):
         return None
     return Lost(_how(status), stop.requested and status in (-signal.SIGTERM, -signal.SIGKILL))
+
+
+def run_helper(settings: Settings, job_id: str, attempt: int, worker: str, stop: StopSwitch) -> bool:
+    """Run `python -m worker.helper ID ATTEMPT WORKER` likewise; False: it could not help, or was lost."""
+    status = _run(settings, ["worker.helper", job_id, str(attempt), worker], stop)
+    log.info("the help with attempt %d of %s ended with %d", attempt, job_id, status)
+    return status == 0
+
+
+def _run(settings: Settings, module: list[str], stop: StopSwitch) -> int:
+    child = subprocess.Popen([sys.executable, "-m", *module], env=_environment(settings), process_group=0)
+    stop.guard(child)
+    return child.wait()
 
 
 def thread_count(settings: Settings) -> int:

@@ -49,6 +49,10 @@ class Texts(Sequence[str]):
         """As they were written."""
         yield from self._texts.chunks
 
+    def shard(self, number: int) -> pa.Array:
+        """One of them."""
+        return self._texts.chunk(number)
+
     def __len__(self) -> int:
         return len(self._texts)
 

@@ -150,7 +150,11 @@ class Lease:
             if self.stop_reason is None or reason == StopReason.LOST:
                 self.stop_reason = reason
 
-    # --- Writing ---
+    # --- Reading and writing ---
+
+    def read(self, query: Callable[[Session], T]) -> T:
+        """What the database answers, for as long as the lease lasts. Raises `LeaseLostError` after that."""
+        return self.patiently(partial(self._read_once, query))
 
     def write(self, change: Callable[[Session], T | None]) -> T:
         """Run a fenced change in one transaction.
@@ -164,6 +168,10 @@ class Lease:
             self.stop(StopReason.LOST)
             raise LeaseLostError(f"attempt {self.attempt} does not hold {self.job_id} any more")
         return answer
+
+    def _read_once(self, query: Callable[[Session], T]) -> T:
+        with self._database.read() as session:
+            return query(session)
 
     def _write_once(self, change: Callable[[Session], T | None]) -> T | None:
         with self._database.write() as session:

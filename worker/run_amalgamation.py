@@ -3,9 +3,6 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
-
-import torch
 
 from app.domain.status import Stage
 from worker.assignment import Assignment
@@ -32,7 +29,7 @@ def run(assignment: Assignment) -> None:
     assignment.lease.fresh_columns = progress.fresh_columns
     left = assignment.seconds_left()
     assignment.lease.deadline = None if left is None else time.monotonic() + left
-    this = Run(assignment, progress, device=_device(), scratch=_scratch(assignment))
+    this = Run.of(assignment, progress)
     saving = Saving(this)
     with _stage(this, Stage.PREPARING, "preparing models and texts"):
         prepare(this)
@@ -56,16 +53,6 @@ def _saved_if_stopped(saving: Saving, trained: Trained) -> Iterator[None]:
     except StoppedError:
         saving.save_trained(trained.student, trained.report)
         raise
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _scratch(assignment: Assignment) -> Path:
-    folder = assignment.settings.resolved_scratch_dir()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ from worker.lease import Lease, LeaseLostError
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_SECONDS = 1.0
+FROZEN_GRACE_SECONDS = 60
+"""How much longer than its lease a process in which no Python runs at all is left alone."""
 
 
 @contextmanager

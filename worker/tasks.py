@@ -1,11 +1,15 @@
 """Celery's tasks: thin, without torch. An id comes in, nothing goes out."""
 
+from app.persistence import shards
 from app.persistence.database import Database
 from app.settings import get_settings
-from app.task_queue import RUN_AMALGAMATION
+from app.task_queue import HELP_SCORING, RUN_AMALGAMATION
 from worker.celery_app import celery, is_stopping, worker_name
-from worker.child import StopSwitch, run_attempt
+from worker.child import StopSwitch, run_attempt, run_helper
 from worker.lease import claim, give_back, record_loss
+
+_no_help: set[tuple[str, int]] = set()
+"""Attempts at jobs with which this process cannot help: it was tried once."""
 
 
 @celery.task(name=RUN_AMALGAMATION)  # type: ignore[untyped-decorator]
@@ -26,5 +30,26 @@ def run_amalgamation(job_id: str) -> None:
                 give_back(session, job_id, attempt)
         elif lost is not None:
             record_loss(database, job_id, attempt, lost.why, max_attempts=settings.max_attempts)
+    finally:
+        database.close()
+
+
+@celery.task(name=HELP_SCORING)  # type: ignore[untyped-decorator]
+def help_scoring(job_id: str) -> None:
+    """Compute shards of a job that another worker holds, until none is open or a job waits."""
+    settings = get_settings()
+    database = Database(settings.resolved_database_url())
+    try:
+        with StopSwitch(settings.stop_seconds) as stop:
+            if stop.requested or is_stopping():
+                return
+            with database.read() as session:
+                attempt = shards.help_wanted(session, job_id)
+            if attempt is None or (job_id, attempt) in _no_help:
+                return
+            if not run_helper(settings, job_id, attempt, worker_name(), stop):
+                _no_help.add((job_id, attempt))
+                with database.write() as session:
+                    shards.lose(session, worker_name())
     finally:
         database.close()

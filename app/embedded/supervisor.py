@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from app.embedded.broker import embedded_broker
 from app.embedded.kept_process import KeptProcess
 from app.embedded.predictor import predictor_on_demand
-from app.persistence import amalgamations, workers
+from app.persistence import amalgamations, shards, workers
 from app.persistence.database import Database
 from app.settings import Settings
 
@@ -39,6 +39,7 @@ def supervised_worker(settings: Settings) -> Iterator[None]:
     def forget_it() -> None:
         with database.write() as session:
             amalgamations.end_leases_of(session, name)
+            shards.lose(session, name)
             workers.remove_named(session, name)
 
     worker = KeptProcess(

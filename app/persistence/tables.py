@@ -346,3 +346,31 @@ class Worker(Base):
     started_at: Mapped[datetime] = mapped_column(default=now())
     seen_at: Mapped[datetime] = mapped_column(default=now())
     """When it last showed itself."""
+
+
+class Shard(Base):
+    """A part of a job's scoring that any worker may compute; lives within one attempt at the job."""
+
+    __tablename__ = "shards"
+    __table_args__ = (Index(None, "worker"),)
+
+    amalgamation_id: Mapped[str] = mapped_column(
+        ForeignKey("amalgamations.id", ondelete="CASCADE"), primary_key=True
+    )
+    teacher: Mapped[int] = mapped_column(primary_key=True)
+    """Its place in the recipe; -1: all of them together, which adaptive sampling compares."""
+    shard: Mapped[int] = mapped_column(primary_key=True)
+    """Its number in the corpus."""
+    attempt: Mapped[int]
+    """At the job, which opened it: the shards of another one are of no use."""
+    precision: Mapped[str] = mapped_column(String(20))
+    software: Mapped[str] = mapped_column(Text)
+    """As in `StoredOutput`: what the holder of the job computes with, and so must everybody."""
+    status: Mapped[str] = mapped_column(String(20))
+    """Of `app.domain.shards.ShardStatus`."""
+    claims: Mapped[int] = mapped_column(default=0)
+    """How often it was taken; the fencing token of who has it."""
+    worker: Mapped[str | None] = mapped_column(String(200))
+    """Who has it, or has done it."""
+    lease_until: Mapped[datetime | None]
+    """Of a helper. The holder of the job has none but the job's."""

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, ScalarSelect, delete, func, select, update
+from sqlalchemy import ColumnElement, SQLColumnExpression, delete, func, literal, select, update
 from sqlalchemy.orm import Session
 
+from app.domain.shards import ShardStatus
 from app.persistence.amalgamations import LEASED
-from app.persistence.tables import Amalgamation, Worker
+from app.persistence.tables import Amalgamation, Shard, Worker
 from app.persistence.time import now
 
 FORGOTTEN_SECONDS = 86_400
@@ -31,7 +32,7 @@ class Seen:
     silent_seconds: float
     """Since it showed itself, by the database's clock."""
     job_id: str | None
-    """The job whose lease it holds."""
+    """The job that it holds, or with whose scoring it helps."""
 
 
 def show(session: Session, worker_id: str, *, name: str, host: str, pid: int, version: str) -> None:
@@ -53,14 +54,13 @@ def remove_named(session: Session, name: str) -> None:
 
 def is_busy(session: Session, name: str) -> bool:
     """Whether it holds a lease."""
-    held = select(Amalgamation.id).where(Amalgamation.status.in_(LEASED), Amalgamation.lease_owner == name)
-    return bool(session.scalar(select(held.exists())))
+    return session.scalar(select(_job_of(literal(name)))) is not None
 
 
 def every(session: Session) -> Sequence[Seen]:
     """All that have a row, those that are silent too, by name."""
     columns = (Worker.name, Worker.host, Worker.pid, Worker.version, Worker.started_at, Worker.seen_at)
-    query = select(*columns, now(), _job_of_worker()).order_by(Worker.name, Worker.id)
+    query = select(*columns, now(), _job_of(Worker.name)).order_by(Worker.name, Worker.id)
     return [
         Seen(name, host, pid, version, started, seen, max(0.0, (current - seen).total_seconds()), job_id)
         for name, host, pid, version, started, seen, current, job_id in session.execute(query)
@@ -70,7 +70,7 @@ def every(session: Session) -> Sequence[Seen]:
 def count(session: Session, alive_seconds: float) -> dict[str, int]:
     """Workers that showed themselves within these seconds: how many are `idle`, how many `busy`."""
     alive = Worker.seen_at >= now(-alive_seconds)
-    query = select(func.count(), func.count(_job_of_worker())).where(alive)
+    query = select(func.count(), func.count(_job_of(Worker.name))).where(alive)
     there, busy = session.execute(query).one()
     return {"idle": there - busy, "busy": busy}
 
@@ -89,6 +89,12 @@ def _is_forgotten() -> ColumnElement[bool]:
     return Worker.seen_at < now(-FORGOTTEN_SECONDS)
 
 
-def _job_of_worker() -> ScalarSelect[str]:
-    job = select(func.min(Amalgamation.id)).where(Amalgamation.status.in_(LEASED))
-    return job.where(Amalgamation.lease_owner == Worker.name).correlate(Worker).scalar_subquery()
+def _job_of(name: SQLColumnExpression[str]) -> ColumnElement[str | None]:
+    """The job that the worker of this name holds, or helps with."""
+    held = select(func.min(Amalgamation.id)).where(
+        Amalgamation.status.in_(LEASED), Amalgamation.lease_owner == name
+    )
+    helped = select(func.min(Shard.amalgamation_id)).where(
+        Shard.worker == name, Shard.status == ShardStatus.TAKEN, Shard.lease_until >= now()
+    )
+    return func.coalesce(held.correlate(Worker).scalar_subquery(), helped.correlate(Worker).scalar_subquery())

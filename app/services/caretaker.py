@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from app.persistence import amalgamations
+from app.persistence import amalgamations, shards
 from app.persistence.losses import settle_loss
 from app.services.backend import Backend
 from app.services.stored_outputs import evict
@@ -55,8 +55,21 @@ def dispatch(backend: Backend) -> int:
     return len(waiting)
 
 
+def forget_shards(backend: Backend) -> None:
+    """Remove what attempts that have ended wanted to share. Looks before it writes."""
+    with backend.database.read() as session:
+        is_stale = shards.has_stale(session)
+    if is_stale:
+        with backend.database.write() as session:
+            shards.remove_stale(session)
+
+
 Duty = Callable[[Backend], object]
-DUTIES: Mapping[str, Duty] = {"reaping expired leases": reap, "dispatching queued jobs": dispatch}
+DUTIES: Mapping[str, Duty] = {
+    "reaping expired leases": reap,
+    "dispatching queued jobs": dispatch,
+    "forgetting stale shards": forget_shards,
+}
 EVICTION: Mapping[str, Duty] = {"removing stored outputs beyond the limit": evict}
 """In a thread of its own, like the sweep: thousands of files may go."""
 

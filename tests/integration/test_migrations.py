@@ -11,7 +11,9 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import MetaData, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from app.persistence import migrate, workers
+from app.domain.shards import Unit
+from app.domain.stored_outputs import Computation
+from app.persistence import migrate, shards, workers
 from app.persistence.database import Database
 from app.persistence.tables import Base
 
@@ -92,6 +94,7 @@ def test_a_filled_database_of_0_2_keeps_its_rows(empty_url: str) -> None:
     assert before == {name: rows for name, rows in _rows(database).items() if name in before}
     with database.write() as session:
         workers.show(session, "wrk-1", name="w", host="h", pid=1, version="0.2")
+        assert shards.open_all(session, "amg-1", 1, [Unit(0, 0)], Computation("float32", "cpu"))
     migrate.downgrade(empty_url, "0002")
     assert _rows(database) == before
     database.close()

@@ -36,6 +36,14 @@ def test_many_threads_share_one_queue(queue: TaskQueue, redis_url: str) -> None:
     assert _messages(redis_url) == 200
 
 
+def test_helpers_are_not_called_again_while_nobody_has_heard(queue: TaskQueue, redis_url: str) -> None:
+    for _ in range(3):
+        queue.call_for_help("amg-1", 2)
+    assert _messages(redis_url) == 2
+    queue.call_for_help("amg-1", 3)
+    assert _messages(redis_url) == 3
+
+
 @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "redis+socket:///no/such/socket", None])
 def test_a_missing_broker_is_told_at_once(url: str | None) -> None:
     queue = TaskQueue(url)
@@ -44,6 +52,8 @@ def test_a_missing_broker_is_told_at_once(url: str | None) -> None:
         queue.enqueue("amg-1")
     with pytest.raises(OperationalError):
         queue.check()
+    with pytest.raises(OperationalError):
+        queue.call_for_help("amg-1", 1)
     assert time.monotonic() - before < 10
     queue.close()
 
@@ -60,17 +70,22 @@ def test_a_broker_on_a_unix_socket_that_dies_hangs_and_comes_back(tmp_path: Path
     queue = TaskQueue(f"redis+socket://{socket}")
     server = _start(socket)
     queue.enqueue("amg-1")
+    queue.call_for_help("amg-1", 2)
     server.kill()
     server.wait()
     socket.unlink()
     with pytest.raises(OperationalError):
         queue.enqueue("amg-2")
+    with pytest.raises(OperationalError):
+        queue.call_for_help("amg-1", 2)
     server = _start(socket)
     queue.enqueue("amg-3")
     os.kill(server.pid, signal.SIGSTOP)
     before = time.monotonic()
     with pytest.raises(OperationalError):
         queue.enqueue("amg-4")
+    with pytest.raises(OperationalError):
+        queue.call_for_help("amg-1", 9)
     assert time.monotonic() - before < 10
     os.kill(server.pid, signal.SIGCONT)
     queue.enqueue("amg-5")

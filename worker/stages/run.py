@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -25,6 +26,14 @@ class Run:
     folders: list[Path] = field(default_factory=list)
     texts: Texts = field(init=False)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, assignment: Assignment, progress: Progress) -> Self:
+        """On this machine's GPU, if there is one."""
+        scratch = assignment.settings.resolved_scratch_dir()
+        scratch.mkdir(parents=True, exist_ok=True)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(assignment, progress, device, scratch)
 
     @property
     def method(self) -> Method:

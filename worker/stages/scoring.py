@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from app.domain.stored_outputs import Asked
+from worker.asking import Asking, WaitingTeacher
 from worker.corpus import Texts
-from worker.scores import Scores, Scoring, WaitingTeacher
+from worker.scores import Scores, Scoring, Share, alone
+from worker.sharing import Sharing
 from worker.stages.run import Run
 from worker.stored_outputs import Shelf, computation
 from worker.teachers import load_teacher
@@ -15,7 +18,7 @@ def score(run: Run) -> list[Scores]:
     """All teachers about all texts of the corpus, and what it took."""
     teachers = run.assignment.resolved.teachers
     counter = run.counter(len(teachers) * len(run.texts))
-    scores = _ask(run, run.texts, _asked(run), counter)
+    scores = _ask(run, run.texts, asked_of(run), counter, _with_helpers(run))
     for index, (teacher, found) in enumerate(zip(teachers, scores, strict=True)):
         computed = found.shards - found.reused
         message = f"{teacher.reference}: {computed} shards computed, {found.reused} reused"
@@ -26,25 +29,34 @@ def score(run: Run) -> list[Scores]:
 
 def score_held_out(run: Run, texts: Texts, on_texts: Callable[[float], None]) -> list[Scores]:
     """All teachers about texts that nothing is trained on: what they answer and how sure they are."""
-    return _ask(run, texts, replace(_asked(run), features=False), on_texts)
+    return _ask(run, texts, replace(asked_of(run), features=False), on_texts)
 
 
-def _asked(run: Run) -> Asked:
+def asked_of(run: Run) -> Asked:
+    """What the job asks of its teachers."""
     teachers = run.assignment.resolved.teachers
     company = tuple((teacher.digest, tuple(teacher.labels)) for teacher in teachers)
     return Asked.by(run.assignment.recipe, run.assignment.corpus.owner, company)
 
 
-def _ask(run: Run, texts: Texts, asked: Asked, on_texts: Callable[[float], None]) -> list[Scores]:
+def _with_helpers(run: Run) -> Share:
+    work, by = run.assignment, computation(run.training.precision, run.device)
+    return Sharing(work.settings, work.lease, by, run.stop_or_go_on).share
+
+
+def _ask(
+    run: Run, texts: Texts, asked: Asked, on_texts: Callable[[float], None], share: Share = alone
+) -> list[Scores]:
     work, precision = run.assignment, run.training.precision
     shelf = Shelf(work.store, work.lease, computation(precision, run.device))
-    scoring = Scoring(shelf, asked, precision, run.scratch, on_texts, run.should_stop)
-    return scoring.score([_waiting(run, index) for index in range(len(work.resolved.teachers))], texts)
+    scoring = Scoring(Asking(shelf, asked, precision, on_texts, run.should_stop), run.scratch, share)
+    teachers = [waiting(run, index, run.folders.__getitem__) for index in range(len(work.resolved.teachers))]
+    return scoring.score(teachers, texts)
 
 
-def _waiting(run: Run, index: int) -> WaitingTeacher:
-    teacher, folder = run.assignment.resolved.teachers[index], run.folders[index]
-    precision = run.training.precision
+def waiting(run: Run, index: int, folder: Callable[[int], Path]) -> WaitingTeacher:
+    """A teacher, loaded with the labels and in the precision of the job when it is first asked."""
+    teacher, precision = run.assignment.resolved.teachers[index], run.training.precision
     return WaitingTeacher(
-        teacher.digest, lambda: load_teacher(teacher, folder, device=run.device, precision=precision)
+        teacher.digest, lambda: load_teacher(teacher, folder(index), device=run.device, precision=precision)
     )

@@ -15,10 +15,11 @@ from app.persistence.stored_outputs import COMPUTED, REUSED
 from app.storage import ArtifactStore
 from tests.jobs import add_job
 from tests.tiny_models import TEXTS, make_teacher
+from worker.asking import Asking, WaitingTeacher
 from worker.corpus import Texts
 from worker.lease import Lease
 from worker.muka import Sampling, Teacher
-from worker.scores import Scores, Scoring, WaitingTeacher
+from worker.scores import Scores, Scoring
 from worker.stored_outputs import Shelf, computation
 
 LABELS = (("travel", "money"), ("food", "other"))
@@ -53,7 +54,8 @@ class Desk:
             company=tuple((str(i), labels) for i, labels in enumerate(LABELS)),
         )
         self.loaded, self.texts_done = [], 0.0
-        scoring = Scoring(self.shelf, asked, "float32", self.scratch, self._count, lambda: False)
+        asking = Asking(self.shelf, asked, "float32", self._count, lambda: False)
+        scoring = Scoring(asking, self.scratch)
         texts = Texts.spooled([pa.array(TEXTS)], self.scratch)
         return scoring.score([WaitingTeacher(str(i), lambda i=i: self._load(i)) for i in range(2)], texts)  # type: ignore[misc]
 
