@@ -71,6 +71,21 @@ class Bench:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def at(lease: Lease, kind: str, nth: int, do: Callable[[], object]) -> None:
+    """As soon as the nth event of a kind is told."""
+    tell: Callable[..., None] = lease.tell
+    seen = 0
+
+    def telling(told: str, *arguments: Any, **columns: Any) -> None:
+        nonlocal seen
+        tell(told, *arguments, **columns)
+        seen += told == kind
+        if seen == nth and told == kind:
+            do()
+
+    lease.tell = telling  # type: ignore[method-assign]
+
+
 def stop_at(
     lease: Lease,
     reason: StopReason,
@@ -80,15 +95,9 @@ def stop_at(
     first: Callable[[], object] = lambda: None,
 ) -> None:
     """Ask to stop as soon as the nth event of a kind is told; `first`: what happens just before."""
-    tell: Callable[..., None] = lease.tell
-    seen = 0
 
-    def telling(told: str, *arguments: Any, **columns: Any) -> None:
-        nonlocal seen
-        tell(told, *arguments, **columns)
-        seen += told == kind
-        if seen == nth and told == kind:
-            first()
-            lease.stop(reason)
+    def stop() -> None:
+        first()
+        lease.stop(reason)
 
-    lease.tell = telling  # type: ignore[method-assign]
+    at(lease, kind, nth, stop)

@@ -2,12 +2,14 @@
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from sqlalchemy import event
 
 from app.domain.identifiers import Prefix, new_id
 from app.domain.recipe import Recipe, Resolved, ResolvedStudent, ResolvedTeacher
@@ -18,6 +20,19 @@ from app.persistence.tables import Amalgamation, Corpus, Event, Student
 from app.storage import ArtifactStore
 
 OWNER = "default"
+
+
+@contextmanager
+def noted_statements(database: Database) -> Iterator[list[str]]:
+    """What the database is asked meanwhile, in order."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(database.engine, "before_cursor_execute", note)
 
 
 def add_corpus(

@@ -45,14 +45,19 @@ class Lookups:
         return await asyncio.shield(answer)  # who leaves does not take it from the others
 
     async def _ask(self) -> None:
-        while self._waiting:
-            asked = {job_id: self._waiting.pop(job_id) for job_id in list(self._waiting)[:MOST_AT_ONCE]}
-            try:
-                found = await to_thread.run_sync(jobs.get_all, self._backend, list(asked))
-            except Exception as error:  # noqa: BLE001  (told to each of those who wait)
-                for answer in asked.values():
-                    answer.set_exception(error)
-            else:
-                for job_id, answer in asked.items():
-                    answer.set_result(found.get(job_id))
-        self._asking = None
+        try:
+            while self._waiting:
+                await self._ask_for([*self._waiting][:MOST_AT_ONCE])
+        finally:  # or nobody would ever ask again
+            self._asking = None
+
+    async def _ask_for(self, job_ids: list[str]) -> None:
+        asked = {job_id: self._waiting.pop(job_id) for job_id in job_ids}
+        try:
+            found = await to_thread.run_sync(jobs.get_all, self._backend, job_ids)
+        except Exception as error:  # noqa: BLE001  (told to each of those who wait)
+            for answer in asked.values():
+                answer.set_exception(error)
+        else:
+            for job_id, answer in asked.items():
+                answer.set_result(found.get(job_id))

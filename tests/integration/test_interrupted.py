@@ -6,7 +6,6 @@ process is that is killed; some are told to stop. (`tests/chaos` kills real proc
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,11 +13,8 @@ import pytest
 import torch
 
 from app.domain.status import Stage, Status
-from app.persistence.database import Database
 from app.persistence.losses import settle_loss
-from app.settings import Settings
-from app.storage import ArtifactStore
-from tests.bench import Bench, teacher_folders
+from tests.bench import Bench
 from tests.jobs import events_of, job_of
 from worker.lease import Lease, StopReason
 
@@ -38,19 +34,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return teacher_folders(tmp_path_factory.mktemp("teachers"))
-
-
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
     return sqlite_url
-
-
-@pytest.fixture
-def bench(database: Database, store: ArtifactStore, folders: list[Path], tmp_path: Path) -> Bench:
-    return Bench.at(Settings(data_dir=tmp_path), database, store, folders)
 
 
 class Interruptions:

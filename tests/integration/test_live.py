@@ -2,12 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import Any
 
 import pytest
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import insert
 
 from app.domain.status import Status
@@ -17,21 +15,9 @@ from app.services import jobs
 from app.services.backend import Backend
 from app.services.job_feed import KEPT_EVENTS
 from app.services.live import LiveJobs
-from tests.jobs import OWNER, add_job
+from tests.jobs import OWNER, add_job, noted_statements
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-@contextmanager
-def _statements(backend: Backend) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        seen.append(statement)
-
-    sqlalchemy_event.listen(backend.database.engine, "before_cursor_execute", note)
-    yield seen
-    sqlalchemy_event.remove(backend.database.engine, "before_cursor_execute", note)
 
 
 async def _hear(live: LiveJobs, job_id: str, after: int = 0) -> list[int]:
@@ -94,7 +80,7 @@ def test_a_hundred_listeners_and_long_polls_cost_the_database_what_one_costs(bac
         ]
         await asyncio.sleep(1)
         threads = threading.active_count()
-        with _statements(backend) as statements:
+        with noted_statements(backend.database) as statements:
             await asyncio.sleep(2.2)
         assert threading.active_count() <= threads < 60
         for task in tasks:
@@ -191,7 +177,7 @@ def test_a_job_that_is_deleted_ends_its_feed(backend: Backend) -> None:
 @on_sqlite
 def test_a_look_reads_no_events_when_there_are_none(backend: Backend) -> None:
     job_id = add_job(backend.database)
-    with _statements(backend) as statements:
+    with noted_statements(backend.database) as statements:
         job, fresh = jobs.look(backend, job_id, 1, KEPT_EVENTS)
     assert (job.row.id, list(fresh)) == (job_id, [])
     assert not any("FROM events" in statement for statement in statements)

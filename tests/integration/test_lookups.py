@@ -1,13 +1,11 @@
 """Many who ask for jobs at once: one question for all of them, and for each of them the right answer."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import update
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.domain.errors import NotFoundError
@@ -16,19 +14,7 @@ from app.persistence.database import Database
 from app.persistence.tables import Amalgamation
 from app.services.backend import Backend
 from app.services.lookups import Lookups
-from tests.jobs import OWNER, add_job
-
-
-@contextmanager
-def _statements(backend: Backend) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        seen.append(statement)
-
-    event.listen(backend.database.engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(backend.database.engine, "before_cursor_execute", note)
+from tests.jobs import OWNER, add_job, noted_statements
 
 
 def test_fifty_at_once_share_two_questions(backend: Backend) -> None:
@@ -38,7 +24,7 @@ def test_fifty_at_once_share_two_questions(backend: Backend) -> None:
         lookups = Lookups(backend)
         return await asyncio.gather(*[lookups.get(OWNER, job_id) for job_id in jobs * 2])
 
-    with _statements(backend) as statements:
+    with noted_statements(backend.database) as statements:
         found = asyncio.run(main())
     assert [job.row.id for job in found] == jobs * 2
     assert [job.queue_position for job in found] == list(range(25)) * 2

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,18 +21,15 @@ from sqlalchemy import make_url
 
 from app.domain.recipe import ResolvedTeacher
 from app.domain.status import Status
-from app.persistence.database import Database
 from app.persistence.tables import Model
 from app.services.backend import Backend
 from app.services.resuming import resume
-from app.settings import Settings
-from app.storage import ArtifactStore
 from app.task_queue import TaskQueue
-from tests.bench import Bench, stop_at, teacher_folders
+from tests.bench import Bench, at, stop_at
 from tests.hub_server import Hub, hub_server, take_for_the_hub
 from tests.jobs import OWNER, events_of, job_of
 from worker import teachers
-from worker.lease import Lease, StopReason
+from worker.lease import StopReason
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,34 +39,9 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return teacher_folders(tmp_path_factory.mktemp("teachers"))
-
-
 @pytest.fixture
 def database_url(sqlite_url: str) -> str:
     return sqlite_url
-
-
-@pytest.fixture
-def bench(database: Database, store: ArtifactStore, folders: list[Path], tmp_path: Path) -> Bench:
-    return Bench.at(Settings(data_dir=tmp_path), database, store, folders)
-
-
-def _at(lease: Lease, kind: str, nth: int, do: Callable[[], object]) -> None:
-    """As soon as the nth event of a kind is told."""
-    tell: Callable[..., None] = lease.tell
-    seen = 0
-
-    def telling(told: str, *arguments: Any, **columns: Any) -> None:
-        nonlocal seen
-        tell(told, *arguments, **columns)
-        seen += told == kind
-        if seen == nth and told == kind:
-            do()
-
-    lease.tell = telling  # type: ignore[method-assign]
 
 
 def _warnings(bench: Bench, job_id: str) -> list[str]:
@@ -101,7 +73,7 @@ class TestTheHub:
     def test_that_is_in_trouble_for_a_while_is_waited_for(self, bench: Bench, hub: Hub, job_id: str) -> None:
         hub.status = 503
         lease = bench.lease(job_id)
-        _at(lease, "warning", 2, lambda: setattr(hub, "status", None))
+        at(lease, "warning", 2, lambda: setattr(hub, "status", None))
         assert bench.run(job_id, lease) == 0
         job = job_of(bench.database, job_id)
         assert (job.status, job.attempt) == (Status.SUCCEEDED, 1)
@@ -177,7 +149,7 @@ class TestTheDatabase:
             back.append(threading.Timer(0.5, _admit, (postgres_server_url, name, True)))
             back[0].start()
 
-        _at(lease, "stage", nth, away)
+        at(lease, "stage", nth, away)
         assert bench.run(job_id, lease) == 0
         back[0].join()
         job = job_of(bench.database, job_id)
