@@ -76,7 +76,9 @@ def queue_positions(session: Session, jobs: Iterable[Amalgamation]) -> dict[str,
     before = select(func.count()).where(is_queued, Amalgamation.id < min(queued)).scalar_subquery()
     number = func.row_number().over(order_by=Amalgamation.id) - 1
     between = Amalgamation.id.between(min(queued), max(queued))
-    rows = session.execute(select(Amalgamation.id, before + number).where(is_queued, between))
+    places = select(Amalgamation.id, (before + number).label("place")).where(is_queued, between).subquery()
+    # Outside of the walk: all between two that are far apart would come over as well.
+    rows = session.execute(select(places.c.id, places.c.place).where(places.c.id.in_(queued)))
     return dict(rows.all())
 
 
