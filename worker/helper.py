@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from app.persistence.database import Database
+from app.persistence.leftovers import names_no_file
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
 from app.storage import open_store
@@ -59,7 +60,7 @@ def _help(settings: Settings, database: Database, lease: ShardLease) -> int:
     try:
         from worker.stages.helping import help_out  # noqa: PLC0415
 
-        store = open_store(settings.resolved_store_dir())
+        store = open_store(settings.resolved_store_dir(), partial(names_no_file, database))
         assignment = lease.patiently(partial(Assignment.read, settings, database, store, lease))
         return 0 if help_out(assignment, lease) else 1
     except LeaseLostError as error:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from app.cli.messages import give_up, usable_settings
-from app.cli.schema import refuse_other_schema
+from app.cli.schema import refuse_other_schema, require_store
 
 CELERY = [
     # Root, as in many containers, is dangerous with pickled messages; ours are JSON.
@@ -44,5 +44,6 @@ def worker(
         )
     if queue == Queue.AMALGAMATIONS:  # predictions need no database
         refuse_other_schema(settings)
+        require_store(settings)
     command = CELERY if queue == Queue.AMALGAMATIONS else PREDICTOR
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606  (there is nothing for a shell to do)

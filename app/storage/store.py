@@ -11,7 +11,7 @@ Layout:
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,10 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, err
 
 class StoreError(Exception):
     """The store cannot read or write (disk full, permission, not mounted)."""
+
+
+class StoreAwayError(StoreError):
+    """In its place is something else, or nothing: it is not mounted, or the settings name another place."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,11 @@ class ArtifactStore(Protocol):
         """Remove a staging folder; nothing happens when it is not there."""
 
 
-def open_store(root: Path) -> ArtifactStore:
-    """The store that the settings name."""
+def open_store(root: Path, is_new: Callable[[], bool] = lambda: True) -> ArtifactStore:
+    """The store that the settings name.
+
+    `is_new`: asked where the store is empty; False: it cannot be, so it must be away (`StoreAwayError`).
+    """
     from app.storage.folder import FolderStore  # noqa: PLC0415  (implementations load when they are chosen)
 
-    return FolderStore(root)
+    return FolderStore(root, is_new)
