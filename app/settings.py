@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     """How often the training writes a checkpoint."""
     stall_seconds: float = Field(1800, gt=0)
     """A job that makes no progress for this long has timed out. A download counts when it is complete."""
+    store_patience_seconds: float = Field(120, ge=0)
+    """A worker whose store fails tries again for this long; a full disk fails the job at once."""
     threads: int | None = Field(None, ge=1)
     """Cores that one run may use; empty: all that the process may run on."""
     share_shards: int | None = Field(4, ge=2)

@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.storage import ArtifactStore
 from worker.corpus import find_corpus
 from worker.lease import Lease
+from worker.patience import Patience
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Assignment:
             evaluation_corpus=find_corpus(database, evaluation) if evaluation else None,
             seconds_since_start=since,
         )
+
+    @property
+    def patience(self) -> Patience:
+        """With the store."""
+        return Patience(self.store, self.lease, self.settings.store_patience_seconds)
 
     def seconds_left(self) -> float | None:
         """Until `max_runtime_seconds` after the first claim; None: no limit."""

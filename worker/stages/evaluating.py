@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from worker import report
-from worker.corpus import read_labelled
+from worker.corpus import LabelledTexts, read_labelled
 from worker.evaluation import evaluate_all
 from worker.muka import Ensemble, Evidence, TeacherChoice, predictive_entropy
 from worker.muka.columns import filled
@@ -35,7 +36,9 @@ def evaluate(run: Run, scores: list[Scores], trained: Trained) -> Findings:
     """On the corpus, and where there is one on the labelled evaluation corpus."""
     work = run.assignment
     held_out_corpus = work.evaluation_corpus
-    gold = read_labelled(work.store, held_out_corpus, run.scratch) if held_out_corpus else None
+    gold: LabelledTexts | None = None
+    if held_out_corpus is not None:
+        gold = work.patience.insist(partial(read_labelled, work.store, held_out_corpus, run.scratch))
     held_out = len(gold.texts) if gold else 0
     counter = run.counter(len(run.texts) + held_out * (1 + len(scores)))
 

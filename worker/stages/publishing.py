@@ -1,5 +1,7 @@
 """The student's files and its row."""
 
+from functools import partial
+
 from worker import report
 from worker.muka import Student
 from worker.plots import draw_all
@@ -12,6 +14,10 @@ from worker.text_table import write_text_table
 
 def publish(run: Run, student: Student, findings: Findings) -> None:
     """Write the folder, move it into the store and name it in the database."""
+    run.assignment.patience.insist(partial(_publish, run, student, findings))
+
+
+def _publish(run: Run, student: Student, findings: Findings) -> None:
     work = run.assignment
     told = findings.report | report.of_times(findings.report, run.seconds)
     with work.store.staging() as staged:
