@@ -22,6 +22,7 @@ from worker import outcome
 from worker.assignment import Assignment
 from worker.child import LOST
 from worker.lease import Lease, LeaseLostError, StopReason
+from worker.loading import without_collector
 from worker.muka.errors import StoppedError, is_panic
 from worker.stall import FROZEN_GRACE_SECONDS, watched
 
@@ -62,7 +63,8 @@ def carry_out(settings: Settings, database: Database, store: ArtifactStore, leas
     """Run the attempt that the lease is for, and write down how it ended; answers the exit status."""
     # Here and not above: torch takes seconds to import, and the lease must be renewed meanwhile.
     try:
-        from worker.run_amalgamation import run  # noqa: PLC0415
+        with without_collector():
+            from worker.run_amalgamation import run  # noqa: PLC0415
 
         run(lease.patiently(partial(Assignment.read, settings, database, store, lease)))
     except LeaseLostError as error:

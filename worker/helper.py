@@ -18,6 +18,7 @@ from app.settings import Settings, get_settings
 from app.storage import open_store
 from worker.assignment import Assignment
 from worker.lease import LeaseLostError, StopReason
+from worker.loading import without_collector
 from worker.muka.errors import StoppedError
 from worker.shard_lease import ShardLease
 from worker.stall import FROZEN_GRACE_SECONDS, watched
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str]) -> int:
 def _help(settings: Settings, database: Database, lease: ShardLease) -> int:
     # Here and not above: torch takes seconds to import, and the job may end meanwhile.
     try:
-        from worker.stages.helping import help_out  # noqa: PLC0415
+        with without_collector():
+            from worker.stages.helping import help_out  # noqa: PLC0415
 
         store = open_store(settings.resolved_store_dir(), partial(names_no_file, database))
         assignment = lease.patiently(partial(Assignment.read, settings, database, store, lease))
