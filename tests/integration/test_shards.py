@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, update
 
+from app.domain.recipe import RECIPE_VERSION
 from app.domain.shards import TOGETHER, ShardStatus, Unit
 from app.domain.status import Status
 from app.domain.stored_outputs import Computation
@@ -89,6 +90,14 @@ class TestTaking:
         with database.write() as session:
             assert shards.help_wanted(session, job_id) is None
             assert amalgamations.claim(session, waiting, worker="other", lease_seconds=60)
+            assert shards.help_wanted(session, job_id) == 1
+        assert take(database, job_id) is not None
+
+    def test_a_job_that_only_newer_workers_can_take_keeps_nobody_from_helping(
+        self, database: Database, job_id: str
+    ) -> None:
+        add_job(database, recipe_version=RECIPE_VERSION + 1)
+        with database.write() as session:
             assert shards.help_wanted(session, job_id) == 1
         assert take(database, job_id) is not None
 
