@@ -54,7 +54,7 @@ class FolderStore:
         with _store_errors():
             target = self._path(key)
             self._make()
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             _sync(source)
             source.replace(target)
             _sync(target.parent)
@@ -64,17 +64,24 @@ class FolderStore:
         with _store_errors():
             target = self._path(prefix)
             self._make()
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             for path in sorted(source.rglob("*")):
                 _sync(path)
             _sync(source)
             if target.exists():
-                with self.staging() as attic:
-                    target.rename(attic / "old")
-                    source.rename(target)
+                self._replace(target, source)
             else:
                 source.rename(target)
             _sync(target.parent)
+
+    def _replace(self, target: Path, source: Path) -> None:
+        with self.staging() as attic:
+            old = target.rename(attic / "old")
+            try:
+                source.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
 
     def exists(self, key: str) -> bool:
         """True when the file or folder is there."""
@@ -206,6 +213,14 @@ def _store_errors(done: str = "written") -> Iterator[None]:
 
 def _told(error: OSError, done: str) -> StoreError:
     return StoreError(f"the artifact store cannot be {done}: {error.strerror or error}")
+
+
+def _make_folder(folder: Path) -> None:
+    """With those above it, each synced into the one that holds it: or all is lost with the power."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(path: Path) -> None:
