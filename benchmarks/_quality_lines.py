@@ -50,6 +50,7 @@ class Line:
         test: Most texts of the test.
         epochs: Of teachers and students.
         learning_rate: Of teachers and students.
+        max_length: Tokens of a text, for teachers and students.
         base: Whether students start from the untouched sentence encoder instead of the first teacher's.
         rare: How many texts of the corpus are left of the first label of the first teacher.
         strangers: How many texts that fit no teacher are mixed into the corpus.
@@ -59,13 +60,19 @@ class Line:
     teams: Teams
     sets: tuple[str, ...]
     labelled: int = 50
-    corpus: int = 3000
-    test: int = 2000
-    epochs: int = 5
+    corpus: int = 2000
+    test: int = 1500
+    epochs: int = 4
     learning_rate: float = 3e-4
+    max_length: int = 128
     base: bool = False
     rare: int | None = None
     strangers: int = 0
+
+    @property
+    def family(self) -> str:
+        """Lines of one family differ in corpus and student alone: their teachers are the same."""
+        return self.name.split("+")[0]
 
     def split(self, data: Path, seed: int) -> Split:
         """Cut the texts; the seed says how.
@@ -77,7 +84,7 @@ class Line:
         train, test = (
             [Row(t, y, owners[y]) for t, y in part if y in owners] for part in _pairs(data, self.sets)
         )
-        draw = random.Random(f"{self.name.split('+')[0]}/{seed}")
+        draw = random.Random(f"{self.family}/{seed}")
         labelled, rest = self._cut(train, draw)
         corpus = self._thinned(draw.sample(rest, min(len(rest), self.corpus)), next(iter(owners)))
         corpus += draw.sample(_strangers(data), self.strangers) if self.strangers else []
@@ -170,14 +177,16 @@ _THREE_TEACHERS = Line("clinc150, 3 teachers", _clinc(*_THREE), _CLINC)
 LINES: tuple[Line, ...] = (
     Line("clinc150, 2 teachers", _clinc(*_THREE[:2]), _CLINC),
     _THREE_TEACHERS,
-    Line("clinc150, 10 teachers", _clinc(*_TEN), _CLINC, labelled=30),
+    Line("clinc150, 10 teachers", _clinc(*_TEN), _CLINC, labelled=30, corpus=2500),
     Line(
         "ag_news",
         partial(_fixed, teams=[["World", "Sports"], ["Business", "Sci/Tech"]]),
         ("ag_news",),
         labelled=500,
-        epochs=3,
-        learning_rate=1e-4,
+        corpus=3000,
+        epochs=2,
+        learning_rate=2e-4,
+        max_length=32,
     ),
     Line(
         "trec6",
