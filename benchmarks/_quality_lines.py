@@ -51,7 +51,7 @@ class Line:
         epochs: Of teachers and students.
         learning_rate: Of teachers and students.
         max_length: Tokens of a text, for teachers and students.
-        base: Whether students start from the untouched sentence encoder instead of the first teacher's.
+        plain: Whether the teachers are made of an encoder that is no sentence encoder.
         rare: How many texts of the corpus are left of the first label of the first teacher.
         strangers: How many texts that fit no teacher are mixed into the corpus.
     """
@@ -65,14 +65,14 @@ class Line:
     epochs: int = 4
     learning_rate: float = 3e-4
     max_length: int = 128
-    base: bool = False
+    plain: bool = False
     rare: int | None = None
     strangers: int = 0
 
     @property
     def family(self) -> str:
         """Lines of one family differ in corpus and student alone: their teachers are the same."""
-        return self.name.split("+")[0]
+        return self.name.split("+")[0] + "+plain" * self.plain
 
     def split(self, data: Path, seed: int) -> Split:
         """Cut the texts; the seed says how.
@@ -210,7 +210,7 @@ LINES: tuple[Line, ...] = (
 HARD_LINES: tuple[Line, ...] = (
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers+rare", rare=5),
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers+strangers", strangers=200),
-    replace(_THREE_TEACHERS, name="clinc150, 3 teachers+base", base=True),
+    replace(_THREE_TEACHERS, name="clinc150, 3 teachers+plain", plain=True),
 )
 """Cases in which it could do harm to learn from the corpus."""
 

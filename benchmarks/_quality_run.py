@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
 
 from benchmarks._quality_lines import Line, Split
 from worker.muka import (
@@ -160,7 +161,7 @@ class LineRun:
         rows = [row for row in self.split.labelled if row.owner == i]
         self.say(f"teacher {i}: fine-tuning on {len(rows)} labelled texts")
         fine_tune(
-            self.encoder,
+            self._plain_encoder() if self.line.plain else self.encoder,
             [row.text for row in rows],
             [row.label for row in rows],
             training=self._training,
@@ -168,6 +169,18 @@ class LineRun:
             output_dir=target,
             device=self.device,
         )
+
+    def _plain_encoder(self) -> Path:
+        """The encoder without what it knows of sentences: its last two layers are drawn anew."""
+        target = self._folder_of(self.line.family) / "encoder"
+        model = AutoModel.from_pretrained(self.encoder)
+        torch.manual_seed(self.seed)
+        for module in model.encoder.layer[-2:].modules():
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.reset_parameters()
+        model.save_pretrained(target)
+        AutoTokenizer.from_pretrained(self.encoder).save_pretrained(target)
+        return target
 
     def _scored(self, texts: Sequence[str], part: str, sampling: Sampling) -> list[TeacherOutputs]:
         name = f"{part}-{'dropout' if sampling.passes else 'one-pass'}"
@@ -183,7 +196,7 @@ class LineRun:
         return [TeacherOutputs.load(path) for path in paths]
 
     def _student(self, labels: Sequence[str]) -> Student:
-        start = self.encoder if self.line.base else self._folder_of(self.line.family) / "teacher-0"
+        start = self._folder_of(self.line.family) / "teacher-0"
         return create_student(start, labels, seed=self.seed).to(self.device)
 
     def _of_student(self, make: Callable[[], Supervision]) -> Result:

@@ -43,7 +43,7 @@ class Bench:
 
     def job(self, **recipe: Any) -> str:
         training = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, **recipe.pop("training", {})}
-        method = recipe.pop("whole_method", {"mc_samples": 2, **recipe.pop("method", {})})
+        method = recipe.pop("whole_method", {"name": "muka", "mc_samples": 2, **recipe.pop("method", {})})
         return add_job(
             self.database,
             **{

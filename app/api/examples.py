@@ -13,7 +13,13 @@ RECIPE: dict[str, Any] = {
     ],
     "corpus": "cor-01990b6d2f4c7aa0b1c2d3e4f5a6b7c9",
     "student": {"init_from": "teachers/0", "layers": 6},
-    "method": {"integration": "soft", "mc_samples": 16, "temperature": 0.2, "reweight": "margin"},
+    "method": {
+        "name": "muka",
+        "integration": "soft",
+        "mc_samples": 16,
+        "temperature": 0.2,
+        "reweight": "margin",
+    },
     "training": {"epochs": 3, "batch_size": 32, "learning_rate": 2e-5, "max_length": 128, "seed": 1},
     "metadata": {"team": "support"},
 }

@@ -62,9 +62,11 @@ def submit(
     layers: Annotated[
         int | None, typer.Option(help="Keep only the first layers.", rich_help_panel=TRAINING)
     ] = None,
-    method: Annotated[str | None, typer.Option(help="By default muka.", rich_help_panel=METHOD)] = None,
+    method: Annotated[
+        str | None, typer.Option(help="By default consensus; muka is the paper's.", rich_help_panel=METHOD)
+    ] = None,
     mc_samples: Annotated[
-        int | None, typer.Option(help="K, passes with dropout; 0: none.", rich_help_panel=METHOD)
+        int | None, typer.Option(help="Of muka: K, passes with dropout; 0: none.", rich_help_panel=METHOD)
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Of the soft teacher weights.", rich_help_panel=METHOD)

@@ -18,7 +18,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from app.domain.part import FiniteFloat, Part
 
 CATALOGUE: Mapping[str, Any] = json.loads(Path(__file__).with_name("methods.json").read_text("utf-8"))
-DEFAULT = "muka"
+DEFAULT = "consensus"
+"""The library's."""
 
 _TYPES: Mapping[str, Any] = {"boolean": bool, "integer": int, "number": FiniteFloat}
 _LIMITS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le"}

@@ -98,7 +98,7 @@ def _stock(client: MukaClient, backend: Backend, folder: Path) -> Stock:
         "teachers": models,
         "corpus": corpus,
         "evaluation": {"corpus": corpus},
-        "method": {"mc_samples": 2},
+        "method": {"name": "muka", "mc_samples": 2},
         "training": {"epochs": 3, "batch_size": 4},
         "checkpoints": {"every": "epoch", "keep": 3},
     }

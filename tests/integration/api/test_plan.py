@@ -175,7 +175,9 @@ class TestEstimates:
         _configure(backend, body["teachers"][0], ("refund", "invoice"))
         off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         _configure(backend, body["teachers"][1], ("late", "lost"), **off)
-        told = _plan(api, body | {"method": {"mc_samples": 8}, "training": {"epochs": 4}})["estimates"]
+        told = _plan(api, body | {"method": {"name": "muka", "mc_samples": 8}, "training": {"epochs": 4}})[
+            "estimates"
+        ]
         assert (told["scoring_passes"], told["training_texts"]) == (100 * (1 + 8 + 1), 400)
         plain = _plan(api, body | {"method": {"name": "vanilla_kd"}})["estimates"]
         assert plain["scoring_passes"] == 200
@@ -196,7 +198,7 @@ class TestEstimates:
             report = {"throughput": throughput, "seconds": seconds}
             advance(add_job(backend.database), Status.SUCCEEDED, report=report)
         advance(add_job(backend.database), Status.SUCCEEDED, report={"throughput": {}})
-        body |= {"method": {"mc_samples": 0}, "training": {"epochs": 1}}
+        body |= {"method": {"name": "muka", "mc_samples": 0}, "training": {"epochs": 1}}
         told = _plan(api, body)["estimates"]["time"]
         assert told == {"seconds": 200 / 100 + 100 / 10 + 5, "from_jobs": 3, "reason": None}
 

@@ -36,10 +36,10 @@ def test_a_name_alone_gets_the_defaults_of_that_method(name: str) -> None:
     assert recipe(stored).model_dump(mode="json")["method"] == stored
 
 
-def test_no_method_is_the_paper_s() -> None:
+def test_no_method_is_the_library_s_default() -> None:
     bare = Recipe.model_validate({"teachers": ["acme/a", "acme/b"], "corpus": "cor-1"})
-    assert bare.method == recipe({}).method == recipe({"name": "muka"}).method
-    assert bare.method.model_dump() == get_method("muka").settings()
+    assert bare.method == recipe({}).method
+    assert bare.method.model_dump() == get_method().settings()
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -91,8 +91,8 @@ def test_its_json_schema_has_one_branch_a_method() -> None:
     schema = Recipe.model_json_schema()
     branches = [branch["$ref"].rsplit("/", 1)[1] for branch in schema["properties"]["method"]["oneOf"]]
     assert branches == ["CflSpec", "ConsensusSpec", "DfaSpec", "MukaSpec", "UhcSpec", "VanillaKdSpec"]
-    muka, uhc = schema["$defs"]["MukaSpec"], schema["$defs"]["UhcSpec"]
+    default, muka, uhc = (schema["$defs"][f"{name}Spec"] for name in ("Consensus", "Muka", "Uhc"))
     assert muka["properties"]["mc_samples"]["maximum"] == 256
-    assert "required" not in muka
-    assert uhc["required"] == ["name"]
+    assert "required" not in default
+    assert muka["required"] == uhc["required"] == ["name"]
     assert "1904.06062" in uhc["description"]
