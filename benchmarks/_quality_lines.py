@@ -49,6 +49,7 @@ class Line:
         corpus: Most texts of the corpus, drawn as often as they occur.
         test: Most texts of the test.
         epochs: Of teachers and students.
+        batch_size: Of teachers and students; smaller where many labels need more steps.
         learning_rate: Of teachers and students.
         max_length: Tokens of a text, for teachers and students.
         plain: Whether the teachers are made of an encoder that is no sentence encoder.
@@ -63,6 +64,7 @@ class Line:
     corpus: int = 2000
     test: int = 1500
     epochs: int = 4
+    batch_size: int = 32
     learning_rate: float = 3e-4
     max_length: int = 128
     plain: bool = False
@@ -177,7 +179,7 @@ _THREE_TEACHERS = Line("clinc150, 3 teachers", _clinc(*_THREE), _CLINC)
 LINES: tuple[Line, ...] = (
     Line("clinc150, 2 teachers", _clinc(*_THREE[:2]), _CLINC),
     _THREE_TEACHERS,
-    Line("clinc150, 10 teachers", _clinc(*_TEN), _CLINC, labelled=30, corpus=2500),
+    Line("clinc150, 10 teachers", _clinc(*_TEN), _CLINC, labelled=30, corpus=3000, batch_size=16),
     Line(
         "ag_news",
         partial(_fixed, teams=[["World", "Sports"], ["Business", "Sci/Tech"]]),
@@ -198,11 +200,13 @@ LINES: tuple[Line, ...] = (
         "hwu64",
         partial(_domains, folder="hwu64", groups=_HWU),
         ("hwu64",),
+        batch_size=16,
     ),
     Line(
         "clinc150 banking + banking77",
         _cross,
         ("clinc150", _BANKING77),
+        batch_size=16,
     ),
 )
 """The table of the README."""

@@ -143,6 +143,7 @@ class LineRun:
         line = self.line
         return Training(
             epochs=line.epochs,
+            batch_size=line.batch_size,
             learning_rate=line.learning_rate,
             max_length=line.max_length,
             seed=self.seed,
