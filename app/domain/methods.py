@@ -29,6 +29,11 @@ class MethodSpec(Part):
 
     name: str
 
+    @property
+    def trains_student(self) -> bool:
+        """False where what the teachers say together is the answer, and all that the job makes."""
+        return bool(CATALOGUE[self.name]["trains_student"])
+
 
 def _spec(name: str, entry: Mapping[str, Any]) -> type[MethodSpec]:
     fields: dict[str, Any] = {key: _field(schema) for key, schema in entry["parameters"].items()}
