@@ -1,5 +1,6 @@
 """A job whose method trains no student: what the teachers say together about every text, and nothing else."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -7,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from app.domain.status import Stage, Status
-from app.persistence.tables import Student
+from app.persistence.tables import Amalgamation, Student
 from app.services import jobs
 from app.services.backend import Backend
 from app.services.resuming import resume
@@ -185,6 +188,22 @@ class TestEnds:
         assert job_of(bench.database, job_id).text_table is None
         assert bench.run(job_id) == 0
         assert list(bench.store.list(f"jobs/{job_id}")) == [f"jobs/{job_id}/attempt-2/texts.parquet"]
+
+    def test_a_commit_whose_answer_is_lost_on_the_way_counts(self, bench: Bench) -> None:
+        job_id = bench.job(whole_method=SAMPLED)
+        lease = bench.lease(job_id)
+        write = lease._write_once
+
+        def deaf(change: Callable[[Session], Any]) -> Any:
+            answer = write(change)
+            if isinstance(answer, Amalgamation):
+                raise OperationalError("COMMIT", {}, Exception("the connection broke"))
+            return answer
+
+        lease._write_once = deaf  # type: ignore[method-assign]
+        assert bench.run(job_id, lease) == 0
+        assert job_of(bench.database, job_id).status == Status.SUCCEEDED
+        assert len(_rows(bench, job_id)) == len(TEXTS) * 2
 
     def test_what_dead_attempts_left_goes_with_the_publication(self, bench: Bench) -> None:
         job_id = bench.job(whole_method=SAMPLED)

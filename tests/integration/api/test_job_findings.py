@@ -182,6 +182,10 @@ class TestTexts:
         assert [(row["row"], row["label"]) for row in rows] == [(4, "refund"), (5, "late")]
         read = pq.read_table(io.BytesIO(api.get(f"/amalgamations/{job_id}/texts?format=parquet").content))
         assert read.drop_columns(["text"]).equals(table(10))
+        assert api.get(f"/amalgamations/{job_id}/metrics").json() == {"steps": [], "series": {}}
+        assert api.get(f"/amalgamations/{job_id}/checkpoints").json()["data"] == []
+        refused = api.post(f"/amalgamations/{job_id}/resume").json()
+        assert (refused["code"], "makes no student" in refused["detail"]) == ("job_ended", True)
         assert api.delete(f"/amalgamations/{job_id}").status_code == 204
         assert not backend.store.exists(prefix)
         assert api.get(f"/amalgamations/{job_id}/texts").status_code == 404
