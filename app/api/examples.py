@@ -26,6 +26,8 @@ RECIPE: dict[str, Any] = {
 
 SMALLEST_RECIPE: dict[str, Any] = {"teachers": RECIPE["teachers"], "corpus": RECIPE["corpus"]}
 
+RECIPE_WITHOUT_STUDENT: dict[str, Any] = SMALLEST_RECIPE | {"method": {"name": "ensemble", "mc_samples": 16}}
+
 AMALGAMATION: dict[str, Any] = {
     "id": "amg-01990b6d2f4c7aa0b1c2d3e4f5a6b7d0",
     "name": "support-router",
@@ -206,7 +208,7 @@ TEXT_ROW: dict[str, Any] = {
 }
 
 SCHEMA_EXAMPLES: dict[str, list[dict[str, Any]]] = {
-    "Recipe": [RECIPE, SMALLEST_RECIPE],
+    "Recipe": [RECIPE, SMALLEST_RECIPE, RECIPE_WITHOUT_STUDENT],
     "Amalgamation": [AMALGAMATION],
     "Event": [EVENT],
     "Student": [STUDENT],

@@ -153,6 +153,7 @@ class Amalgamations:
     def texts(self, job_id: str, *, orphans: bool = False, after: int = -1) -> Iterator[TextRow]:
         """Every text of the corpus: whom the teachers' certainty chose, and what the student answers.
 
+        Where the method trains no student, it is what the teachers answer together.
         They come as you go on, in the order of the corpus; connections that break are bridged.
 
         Args:

@@ -186,6 +186,20 @@ class TestEstimates:
         told = _plan(api, body)["estimates"]["memory"]
         assert told == {"teachers_bytes": 8000, "largest_teacher_bytes": 4000, "training_bytes": 16_000}
 
+    def test_without_a_student_there_is_no_training_in_them(
+        self, api: TestClient, backend: Backend, body: Json, advance: Callable[..., None]
+    ) -> None:
+        speeds = ({"training_texts_per_second": 10.0}, {"training_texts_per_second": None})
+        for training, seconds in zip(speeds, ({"evaluating": 7}, {"evaluating": 3}), strict=True):
+            report = {"throughput": {"scoring_passes_per_second": 50.0, **training}, "seconds": seconds}
+            advance(add_job(backend.database), Status.SUCCEEDED, report=report)
+        told = _plan(api, body | {"method": {"name": "ensemble", "mc_samples": 0}})["estimates"]
+        assert (told["scoring_passes"], told["training_texts"]) == (200, 0)
+        assert told["memory"]["training_bytes"] == 0
+        assert told["time"] == {"seconds": 200 / 50 + 5, "from_jobs": 2, "reason": None}
+        trained = _plan(api, body)["estimates"]["time"]
+        assert trained["from_jobs"] == 1, "one that trained nothing does not tell how fast a training is"
+
     def test_time_is_null_with_a_reason_until_a_job_has_finished(
         self, api: TestClient, backend: Backend, body: Json, advance: Callable[..., None]
     ) -> None:
