@@ -70,14 +70,18 @@ class Assignment:
         return None if limit is None else limit - self.seconds_since_start
 
     def stage_weights(self) -> dict[Stage, float]:
-        """Estimated text passes through a model; a training step is about three."""
+        """Estimated text passes through a model; a training step is about three.
+
+        Where no student is trained, none is asked either.
+        """
         texts, teachers = self.corpus.texts, len(self.resolved.teachers)
         held_out = self.evaluation_corpus.texts if self.evaluation_corpus else 0
         passes = 1 + getattr(self.recipe.method, "mc_samples", 0)
+        students = int(self.recipe.method.trains_student)
         work: dict[Stage, float] = {
             Stage.SCORING: texts * teachers * passes,
-            Stage.TRAINING: texts * 3 * self.recipe.training.epochs,
-            Stage.EVALUATING: texts + held_out * (1 + teachers * passes),
+            Stage.TRAINING: students * texts * 3 * self.recipe.training.epochs,
+            Stage.EVALUATING: students * (texts + held_out) + held_out * teachers * passes,
         }
         small = 0.01 * sum(work.values())
         return {**work, Stage.PREPARING: small, Stage.PUBLISHING: small}

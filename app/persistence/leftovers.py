@@ -35,9 +35,10 @@ def knows_anything(session: Session) -> bool:
 
 def names_no_file(database: Database) -> bool:
     """Whether no row names a file of the store, so that an empty one is a new one."""
-    columns = (Corpus.id, Model.id, Student.id, Checkpoint.amalgamation_id, StoredOutput.key)
+    of_others = (Corpus.id, Model.id, Student.id, Checkpoint.amalgamation_id, StoredOutput.key)
+    named = (*map(select, of_others), select(Amalgamation.id).where(Amalgamation.text_table.is_not(None)))
     with database.read() as session:
-        return not any(session.scalar(select(exists(select(column)))) for column in columns)
+        return not any(session.scalar(select(exists(rows))) for rows in named)
 
 
 def has_row(session: Session, table: type[Corpus | Model], object_id: str) -> bool:

@@ -7,6 +7,7 @@ Layout:
     models/<mdl-id>/<file>                       uploaded teachers
     scores/<digest>.safetensors                  teacher outputs of one shard, content-addressed
     jobs/<amg-id>/attempt-<n>/checkpoints/<step>/…
+    jobs/<amg-id>/attempt-<n>/texts.parquet      what `amalgamations.text_table` names
     students/<stu-id>/attempt-<n>/<file>         what `students.storage_prefix` names
 """
 

@@ -55,7 +55,7 @@ class Site:
             teachers=models,
             corpus_id=corpus_id,
             training=training,
-            method={"mc_samples": passes},
+            method={"name": "muka", "mc_samples": passes},
         )
 
     def start(self, stack: ExitStack, *names: str) -> None:

@@ -33,7 +33,10 @@ from worker.sharing import Sharing
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 2
-METHODS = {"fixed": {"mc_samples": 3}, "adaptive": {"mc_samples": 6, "adaptive": True}}
+METHODS = {
+    "fixed": {"name": "muka", "mc_samples": 3},
+    "adaptive": {"name": "muka", "mc_samples": 6, "adaptive": True},
+}
 TRAINING = {"epochs": 1, "batch_size": 256, "max_length": 16}
 
 
