@@ -59,16 +59,20 @@ class Sharing:
             units: all that are missing.
             on_helped: told what others have done.
         """
-        left = deque(units)
+        left, started = deque(units), time.monotonic()
         while left:
-            if self._is_worth_it(len(left)):
+            done = len(units) - len(left)
+            each_seconds = (time.monotonic() - started) / done if done else 0.0
+            if self._is_worth_it(len(left), each_seconds):
                 yield from self._shared(list(left), on_helped)
                 return
             yield left.popleft()
 
-    def _is_worth_it(self, missing: int) -> bool:
+    def _is_worth_it(self, missing: int, each_seconds: float) -> bool:
         least = self._settings.share_shards
-        return least is not None and missing >= least and self._is_time() and self._idle() > 0
+        if least is None or missing < least or missing * each_seconds < self._settings.share_seconds:
+            return False
+        return self._is_time() and self._idle() > 0
 
     def _shared(self, units: Sequence[Unit], on_helped: Callable[[Unit], None]) -> Iterator[Unit]:
         from app.task_queue import TaskQueue  # noqa: PLC0415  (celery: most runs are never shared)

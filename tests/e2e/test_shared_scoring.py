@@ -122,6 +122,7 @@ def site(
         "MUKA_STORE_DIR": str(tmp_path / "store"),
         "MUKA_DATA_DIR": str(tmp_path / "data"),
         "MUKA_LEASE_SECONDS": "60",
+        "MUKA_SHARE_SECONDS": "0",
         "MUKA_DISPATCH_AGAIN_SECONDS": "5",
     }
     database = Database(postgres_url)
