@@ -16,7 +16,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from app.persistence.database import Database
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
-from app.storage import ArtifactStore, open_store
+from app.storage import ArtifactStore, configured_store
 from worker import outcome
 from worker.assignment import Assignment
 from worker.child import LOST
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         heartbeat_seconds=settings.heartbeat_seconds,
     )
     signal.signal(signal.SIGTERM, lambda *_: lease.stop(StopReason.WARM_STOP))
-    store = open_store(settings.resolved_store_dir())
+    store = configured_store(settings)
     watch = watched(
         lease,
         lambda: outcome.stalled(lease, settings.stall_seconds),

@@ -14,7 +14,7 @@ from functools import partial
 from app.persistence.database import Database
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
-from app.storage import open_store
+from app.storage import configured_store
 from worker.assignment import Assignment
 from worker.lease import LeaseLostError, StopReason
 from worker.muka.errors import StoppedError
@@ -59,7 +59,7 @@ def _help(settings: Settings, database: Database, lease: ShardLease) -> int:
     try:
         from worker.stages.helping import help_out  # noqa: PLC0415
 
-        store = open_store(settings.resolved_store_dir())
+        store = configured_store(settings)
         assignment = lease.patiently(partial(Assignment.read, settings, database, store, lease))
         return 0 if help_out(assignment, lease) else 1
     except LeaseLostError as error:

@@ -58,7 +58,8 @@ class Shelf:
     def find(self, key: str) -> Tensors | None:
         """The tensors of a piece; None where its file is missing or broken: it is computed again."""
         try:
-            return load_file(self.store.local_path(key))
+            with self.store.borrowed(key) as file:
+                return load_file(file)
         except FileNotFoundError:
             return None
         except SafetensorError:

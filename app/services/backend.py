@@ -5,7 +5,7 @@ from typing import Self
 
 from app.persistence.database import Database
 from app.settings import Settings
-from app.storage import ArtifactStore, open_store
+from app.storage import ArtifactStore, configured_store
 from app.task_queue import TaskQueue
 
 
@@ -24,7 +24,7 @@ class Backend:
         return cls(
             settings=settings,
             database=Database(settings.resolved_database_url()),
-            store=open_store(settings.resolved_store_dir()),
+            store=configured_store(settings),
             queue=TaskQueue(settings.broker_url),
         )
 
