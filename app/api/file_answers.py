@@ -40,8 +40,8 @@ def file_responses(*media_types: str) -> dict[int | str, dict[str, Any]]:
 
 REDIRECTED: dict[int | str, dict[str, Any]] = {
     302: {
-        "description": "The service keeps its files in a bucket: this one, or the range of it, is at `Location` "
-        "for a few minutes, and no key is needed there.",
+        "description": "The service keeps its files in a bucket: this one, or the range of it, is at "
+        "`Location` for a few minutes, and no key is needed there.",
         "headers": LINKED,
     }
 }

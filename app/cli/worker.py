@@ -10,6 +10,7 @@ import typer
 
 from app.cli.messages import give_up, usable_settings
 from app.cli.schema import refuse_other_schema
+from app.cli.store import require_bucket
 
 CELERY = [
     # Root, as in many containers, is dangerous with pickled messages; ours are JSON.
@@ -44,5 +45,6 @@ def worker(
         )
     if queue == Queue.AMALGAMATIONS:  # predictions need no database
         refuse_other_schema(settings)
+    require_bucket(settings)
     command = CELERY if queue == Queue.AMALGAMATIONS else PREDICTOR
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606  (there is nothing for a shell to do)

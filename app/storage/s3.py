@@ -32,10 +32,10 @@ class S3ArtifactStore:
         self._unfinished = Unfinished(bucket)
 
     def check(self) -> None:
-        """Write, list and remove a small object."""
+        """Write, list, read and remove a small object."""
         key = f"{NOTES}/check-{uuid4().hex}"
         self._bucket.put(key, b"[]")
-        self._unfinished.notes()
+        self._unfinished.hidden()
         self._bucket.delete([key])
 
     def staging(self) -> AbstractContextManager[Path]:
