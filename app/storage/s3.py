@@ -137,14 +137,19 @@ class S3ArtifactStore:
         return [found] if found is not None else self._bucket.below(key)
 
     def _whole(self, key: str) -> Sequence[StoredObject]:
-        """Looked at twice: a folder that was in the making the first time may have been done in between."""
-        found = self._all(key)
-        hidden = self._unfinished.hidden()
-        if found != self._all(key):
-            raise ObjectChangedError(f"{key} is changing")
-        if not found or any(each.key in hidden for each in found):
+        one = self._bucket.find(_checked(key))
+        found = [one] if one is not None else self._whole_folder(key)
+        if not found:
             raise FileNotFoundError(f"the store holds no {key}")
         return found
+
+    def _whole_folder(self, prefix: str) -> Sequence[StoredObject]:
+        """Looked at twice: a folder that was in the making the first time may have been done in between."""
+        found = self._bucket.below(prefix)
+        hidden = self._unfinished.hidden()
+        if found != self._bucket.below(prefix):
+            raise ObjectChangedError(f"{prefix} is changing")
+        return [] if any(each.key in hidden for each in found) else found
 
     def _fetch(self, key: str, folder: Path) -> Path:
         for _ in range(_TRIES - 1):

@@ -3,7 +3,7 @@
 import io
 from typing import BinaryIO, cast
 
-from app.storage.s3_bucket import Bucket, StoredObject
+from app.storage.s3_bucket import PIECE_BYTES, Bucket, StoredObject
 
 _AHEAD_BYTES = 4 << 20
 
@@ -35,8 +35,12 @@ class _Ranges(io.RawIOBase):
         self._at = base + offset
         return self._at
 
+    def readall(self) -> bytes:
+        """In large pieces; the base class takes small ones."""
+        return b"".join(iter(lambda: self.read(PIECE_BYTES) or b"", b""))
+
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # io's own type is any buffer
-        stop = min(self._at + len(buffer), self._of.size_bytes)
+        stop = min(self._at + min(len(buffer), PIECE_BYTES), self._of.size_bytes)
         if self._at >= stop:
             return 0
         piece = self._bucket.read_range(self._of, self._at, stop)
