@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import (
     BaseError,
-    InvalidPathError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -40,6 +39,7 @@ _RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=
 _MOST_PARTS = 10_000
 """That an upload may have."""
 _ROLE_SERVER = "169.254."
+"""Of a cloud: tells a machine the keys of its role. Asked where the environment has none."""
 
 
 class ObjectChangedError(StoreError):
@@ -145,7 +145,7 @@ def _store_errors(bucket: str, *, writing: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (PreconditionError, InvalidPathError) as error:
+    except PreconditionError as error:
         raise ObjectChangedError("a file of the artifact store was replaced while it was read") from error
     except FileNotFoundError as error:
         if writing:
@@ -161,15 +161,15 @@ def _store_errors(bucket: str, *, writing: bool = False) -> Iterator[None]:
 
 def _unusable(bucket: str, error: BaseError) -> StoreError:
     code = _code(error)
-    if code == "NoSuchBucket":
-        return _without_bucket(bucket)
-    if "403 Forbidden" in str(error) and _ROLE_SERVER not in str(error):
-        return _refused(error)
     if _ROLE_SERVER in str(error):
         return StoreError(
             "the artifact store has no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
             "the machine a role"
         )
+    if code == "NoSuchBucket":
+        return _without_bucket(bucket)
+    if "403 Forbidden" in str(error):
+        return _refused(error)
     what = f"answers {code}" if code else "does not answer"
     return StoreError(f"the artifact store's S3 server {what}: see that it runs, and AWS_ENDPOINT_URL")
 
