@@ -51,7 +51,8 @@ class S3ArtifactStore:
         """Upload file by file, hidden until all are there; an older folder there is gone at once."""
         files = {_inside(prefix, source, path): path for path in sorted(source.rglob("*")) if path.is_file()}
         older = [each.key for each in self._bucket.below(_checked(prefix)) if each.key not in files]
-        with self._unfinished.noted([*files, *older]):
+        with self._unfinished.noted([*files, *older]) as note:
+            self._unfinished.take_over(files.keys() | older, note)
             if older:
                 self._bucket.delete(older)
             for key, path in files.items():

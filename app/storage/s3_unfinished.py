@@ -22,29 +22,30 @@ class Unfinished:
         self._bucket = bucket
 
     @contextmanager
-    def noted(self, keys: Sequence[str]) -> Iterator[None]:
-        """Hide the keys while the block works on them. When it fails, they are removed."""
+    def noted(self, keys: Sequence[str]) -> Iterator[str]:
+        """Hide the keys while the block, given the note, works on them. When it fails, they are removed."""
         note = f"{NOTES}/{uuid4().hex}"
         self._write(note, keys)
         try:
-            self._take_over(set(keys), note)
-            yield
+            yield note
         except BaseException:
             with suppress(StoreError):  # then the note stays, and the sweeper does it
                 self._remove(keys, note)
             raise
         self._bucket.delete([note])
 
-    def _take_over(self, keys: Set[str], note: str) -> None:
-        """What was left half done and is done anew is not to be hidden, nor swept, any longer."""
-        for other in self.notes():
-            named = self.named_by(other.key)
-            left = [key for key in named if key not in keys]
-            if other.key != note and len(left) < len(named):
-                self._write(other.key, left)
-
     def _write(self, note: str, keys: Sequence[str]) -> None:
         self._bucket.put(note, json.dumps(list(keys)).encode())
+
+    def take_over(self, keys: Set[str], note: str) -> None:
+        """What others left half done and is done anew is not to be hidden, nor swept, for their sake."""
+        for other in (each.key for each in self.notes() if each.key != note):
+            named = self.named_by(other)
+            left = [key for key in named if key not in keys]
+            if named and not left:
+                self._bucket.delete([other])
+            elif len(left) < len(named):
+                self._write(other, left)
 
     def hidden(self) -> set[str]:
         """All keys that are named now."""
