@@ -83,10 +83,14 @@ class Settings(BaseSettings):
     """How often the training writes a checkpoint."""
     stall_seconds: float = Field(1800, gt=0)
     """A job that makes no progress for this long has timed out. A download counts when it is complete."""
+    store_patience_seconds: float = Field(120, ge=0)
+    """A worker whose store fails tries again for this long; a full disk fails the job at once."""
     threads: int | None = Field(None, ge=1)
     """Cores that one run may use; empty: all that the process may run on."""
     share_shards: int | None = Field(4, ge=2)
     """From so many missing shards of teachers' outputs on, idle workers help with a job; `null`: never."""
+    share_seconds: float = Field(20, ge=0)
+    """Only where what is missing takes one worker this long: a helper needs seconds to start."""
     stop_seconds: float = Field(30, ge=0)
     """How long a worker that is asked to stop may take for its last checkpoint."""
     event_ping_seconds: float = Field(15, gt=0)

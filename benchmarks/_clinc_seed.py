@@ -89,7 +89,7 @@ class SeedRun:
             name=f"clinc-{self.seed}",
             teachers=uploaded,
             corpus=corpus,
-            method={"mc_samples": self.settings.mc_samples},
+            method={"name": "muka", "mc_samples": self.settings.mc_samples},
             training=self.settings.training(self.seed),
         )
         self.say(f"the job: {job.id}, {corpus.texts} texts without labels")

@@ -1,14 +1,17 @@
 """One line of the quality benchmark with one seed: teachers, what they say, every student, the references."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from filelock import FileLock
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
 
 from benchmarks._quality_lines import Line, Split
 from worker.muka import (
@@ -32,10 +35,10 @@ from worker.muka.forward import feature_width
 from worker.muka.scoring import TeacherOutputs
 from worker.muka.supervision import golden_supervision
 
-MC_SAMPLES = 8
+MUKA: Mapping[str, Any] = {"name": "muka", "mc_samples": 16, "adaptive": True}
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "consensus": {"name": "consensus"},
-    "muka": {"name": "muka", "mc_samples": MC_SAMPLES},
+    "muka": MUKA,
     **{name: {"name": name} for name in ("vanilla_kd", "uhc", "dfa", "cfl")},
 }
 """Settings of methods by the name of their column."""
@@ -44,26 +47,32 @@ ONE_PASS: Mapping[str, Mapping[str, Any]] = {
     "consensus": {"name": "consensus"},
 }
 """What chooses a teacher without dropout passes."""
-PERFECT, GOLD = "perfect choice of teacher", "gold labels"
+TEACHERS, PERFECT, GOLD = "teachers", "perfect choice of teacher", "gold labels"
 
 Result = dict[str, Any]
 
 
 @dataclass
 class LineRun:
-    """What is done is kept in `folder`, so that a run that was stopped goes on."""
+    """What is done is kept in `kept`, so that a run that was stopped goes on."""
 
     line: Line
     seed: int
     data: Path
     encoder: Path
-    folder: Path
+    kept: Path
     device: torch.device
     say: Callable[[str], None]
     methods: Mapping[str, Mapping[str, Any]]
     """As `METHODS`."""
-    passes: int = MC_SAMPLES
-    """With dropout, of each teacher."""
+
+    @property
+    def folder(self) -> Path:
+        """Of what this line and seed have."""
+        return self._folder_of(self.line.name)
+
+    def _folder_of(self, line: str) -> Path:
+        return self.kept / re.sub("[^a-z0-9+]+", "-", line) / f"seed-{self.seed}"
 
     @cached_property
     def split(self) -> Split:
@@ -78,29 +87,26 @@ class LineRun:
         return [Teacher.load(folder, device=self.device) for folder in folders]
 
     @cached_property
-    def evidence(self) -> Evidence:
-        """What the teachers say about the corpus."""
-        space = LabelSpace.union([teacher.labels for teacher in self.teachers])
-        start = self._student(space.labels)
-        return Evidence(
-            space,
-            self._scored([row.text for row in self.split.corpus], "corpus"),
-            student_width=feature_width(start.model),
-            seed=self.seed,
-        )
+    def space(self) -> LabelSpace:
+        """The union of the teachers' labels."""
+        return LabelSpace.union([teacher.labels for teacher in self.teachers])
 
-    def run(self) -> dict[str, Result]:
-        """Every column's result."""
-        found = {"teachers": self._kept("teachers", self._of_teachers)}
+    @cached_property
+    def one_pass(self) -> Evidence:
+        """What the teachers say about the corpus without dropout."""
+        return self._evidence(Sampling())
+
+    def run(self, only: Collection[str] = ()) -> dict[str, Result]:
+        """Every column's result, or those of `only` these."""
+        found = {TEACHERS: self._kept(TEACHERS, self._of_teachers)}
         for name, make in self._supervisions().items():
-            found[name] = self._kept(name, partial(self._made, make))
+            if not only or name in only:
+                found[name] = self._kept(name, partial(self._of_student, make))
         return found
 
     def choices(self) -> dict[str, float]:
         """The share of texts for which each method chooses the right teacher; nobody is trained."""
-        made = {
-            name: get_method(**settings).supervise(self.evidence) for name, settings in self.methods.items()
-        }
+        made = {name: self._supervised(get_method(**settings)) for name, settings in self.methods.items()}
         return {name: self._right(of.choice.w) for name, of in made.items() if of.choice is not None}
 
     def _supervisions(self) -> dict[str, Callable[[], Supervision]]:
@@ -109,10 +115,18 @@ class LineRun:
         return made | {PERFECT: self._perfect, GOLD: self._gold}
 
     def _supervised(self, method: Method) -> Supervision:
-        return method.supervise(self.evidence)
+        return method.supervise(self._evidence(method.sampling) if method.sampling.passes else self.one_pass)
+
+    def _evidence(self, sampling: Sampling) -> Evidence:
+        """What the teachers say about the corpus."""
+        start = self._student(self.space.labels)
+        texts = [row.text for row in self.split.corpus]
+        outputs = self._scored(texts, "corpus", sampling)
+        return Evidence(self.space, outputs, student_width=feature_width(start.model), seed=self.seed)
 
     def _kept(self, name: str, make: Callable[[], Result]) -> Result:
-        settings = json.loads(json.dumps([asdict(self._training), self.methods.get(name)]))
+        line = {field: getattr(self.line, field) for field in ("labelled", "corpus", "test")}
+        settings = json.loads(json.dumps([asdict(self._training), self.methods.get(name), line]))
         path = self.folder / f"{name.replace(' ', '-')}.json"
         if path.exists():
             kept: Result = json.loads(path.read_text())
@@ -127,45 +141,68 @@ class LineRun:
     @property
     def _training(self) -> Training:
         line = self.line
-        return Training(epochs=line.epochs, learning_rate=line.learning_rate, seed=self.seed)
+        return Training(
+            epochs=line.epochs,
+            batch_size=line.batch_size,
+            learning_rate=line.learning_rate,
+            max_length=line.max_length,
+            seed=self.seed,
+        )
 
     def _fine_tuned(self, i: int, team: Sequence[str]) -> Path:
-        target = self.folder / f"teacher-{i}"
-        if not (target / "model.safetensors").exists():
-            rows = [row for row in self.split.labelled if row.owner == i]
-            self.say(f"teacher {i}: fine-tuning on {len(rows)} labelled texts")
-            fine_tune(
-                self.encoder,
-                [row.text for row in rows],
-                [row.label for row in rows],
-                training=self._training,
-                label_names=team,
-                output_dir=target,
-                device=self.device,
-            )
+        target = self._folder_of(self.line.family) / f"teacher-{i}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Other lines of the family may want the same teacher at the same time.
+        with FileLock(target.with_suffix(".lock")):
+            if not (target / "model.safetensors").exists():
+                self._fine_tune(i, team, target)
         return target
 
-    def _scored(self, texts: Sequence[str], part: str) -> list[TeacherOutputs]:
-        paths = [self.folder / f"{part}-{i}.safetensors" for i in range(len(self.teachers))]
+    def _fine_tune(self, i: int, team: Sequence[str], target: Path) -> None:
+        rows = [row for row in self.split.labelled if row.owner == i]
+        self.say(f"teacher {i}: fine-tuning on {len(rows)} labelled texts")
+        fine_tune(
+            self._plain_encoder() if self.line.plain else self.encoder,
+            [row.text for row in rows],
+            [row.label for row in rows],
+            training=self._training,
+            label_names=team,
+            output_dir=target,
+            device=self.device,
+        )
+
+    def _plain_encoder(self) -> Path:
+        """The encoder without what it knows of sentences: its last two layers are drawn anew."""
+        target = self._folder_of(self.line.family) / "encoder"
+        model = AutoModel.from_pretrained(self.encoder)
+        torch.manual_seed(self.seed)
+        for module in model.encoder.layer[-2:].modules():
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.reset_parameters()
+        model.save_pretrained(target)
+        AutoTokenizer.from_pretrained(self.encoder).save_pretrained(target)
+        return target
+
+    def _scored(self, texts: Sequence[str], part: str, sampling: Sampling) -> list[TeacherOutputs]:
+        name = f"{part}-{'dropout' if sampling.passes else 'one-pass'}"
+        paths = [self.folder / f"{name}-{i}.safetensors" for i in range(len(self.teachers))]
         if not all(path.exists() for path in paths):
-            self.say(f"asking the teachers about the {part}")
-            sampling = Sampling(passes=self.passes, seed=self.seed)
-            outputs = score_corpus(
-                self.teachers, texts, sampling=sampling, training=self._training, features=part == "corpus"
-            )
+            self.say(f"asking the teachers about the {part}: {name}")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            wants = not sampling.passes and part == "corpus"
+            training, sampling = self._training, replace(sampling, seed=self.seed)
+            outputs = score_corpus(self.teachers, texts, sampling=sampling, training=training, features=wants)
             for path, of_teacher in zip(paths, outputs, strict=True):
                 of_teacher.save(path)
         return [TeacherOutputs.load(path) for path in paths]
 
     def _student(self, labels: Sequence[str]) -> Student:
-        start = self.encoder if self.line.base else self.folder / "teacher-0"
+        start = self._folder_of(self.line.family) / "teacher-0"
         return create_student(start, labels, seed=self.seed).to(self.device)
 
-    def _made(self, make: Callable[[], Supervision]) -> Result:
-        return self._of_student(make())
-
-    def _of_student(self, supervision: Supervision) -> Result:
-        student = self._student(self.evidence.label_space.labels)
+    def _of_student(self, make: Callable[[], Supervision]) -> Result:
+        supervision = make()
+        student = self._student(self.space.labels)
         texts = [row.text for row in self.split.corpus]
         done = distil(student, texts, supervision, self._training)
         found = self._measured(student.predict([row.text for row in self.split.test]))
@@ -174,21 +211,22 @@ class LineRun:
 
     def _of_teachers(self) -> Result:
         """Each alone, and all of them together at test time, in two ways."""
-        space = self.evidence.label_space
-        outputs = self._scored([row.text for row in self.split.test], "test")
+        together = Ensemble.like(get_method(**MUKA))
+        outputs = self._scored([row.text for row in self.split.test], "test", together.sampling)
         alone = [
-            self._measured(space.scatter(i, torch.softmax(o.logits, dim=-1))) for i, o in enumerate(outputs)
+            self._measured(self.space.scatter(i, torch.softmax(o.logits, dim=-1)))
+            for i, o in enumerate(outputs)
         ]
         logits = torch.cat([o.logits for o in outputs], dim=-1)
-        mine = Ensemble(mc_samples=self.passes).supervise(Evidence(space, outputs)).columns["q"]
+        q = together.supervise(Evidence(self.space, outputs)).columns["q"]
         return {
             "alone": [found["accuracy"] for found in alone],
             "largest logit": self._measured(logits)["accuracy"],
-            "ensemble": self._measured(mine)["accuracy"],
+            "ensemble": self._measured(q)["accuracy"],
         }
 
     def _measured(self, scores: Tensor) -> Result:
-        labels = self.evidence.label_space.labels
+        labels = self.space.labels
         found = evaluate(scores, [row.label for row in self.split.test], labels)
         recalls = [each.recall for each in found.per_label if each.support]
         return {
@@ -209,15 +247,15 @@ class LineRun:
 
     def _perfect(self) -> Supervision:
         """MUKA's supervision with all weight on the teacher that knows the text's class."""
-        count, owner = len(self.evidence.outputs), self._owners
+        count, owner = len(self.one_pass.outputs), self._owners
         w = torch.nn.functional.one_hot(owner.clamp_min(0), count).float()
         w[owner < 0] = 1 / count
-        p = [torch.softmax(o.logits, dim=-1) for o in self.evidence.outputs]
-        q = golden_supervision(p, w, self.evidence.label_space)
+        p = [torch.softmax(o.logits, dim=-1) for o in self.one_pass.outputs]
+        q = golden_supervision(p, w, self.space)
         return Supervision({"q": q, "m": (owner >= 0).float()})
 
     def _gold(self) -> Supervision:
-        labels = self.evidence.label_space.label2id
+        labels = self.space.label2id
         known = torch.tensor([row.owner >= 0 for row in self.split.corpus])
         index = torch.tensor([labels.get(row.label, 0) for row in self.split.corpus])
         q = torch.nn.functional.one_hot(index, len(labels)).float()

@@ -10,6 +10,7 @@ import os
 import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,9 +32,11 @@ Results = dict[str, dict[str, Any]]
 
 
 def quality(
+    *,
     data: Annotated[Path, typer.Option(help="Folder that holds clinc150/, ag_news/, ...")] = DATA,
     seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
     line: Annotated[list[str] | None, typer.Option(help="Only lines whose name begins so.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this student; several times for more.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 2,
     choice: Annotated[
         bool, typer.Option("--choice", help="Only how often the right teacher is chosen, in one pass each.")
@@ -46,11 +49,12 @@ def quality(
     }
     lines = [each for each in ALL_LINES if _wanted(each, line)]
     found: dict[str, list[Any]] = {each.name: [] for each in lines}
-    run, name, show = (_choose, "choice", _print_choices) if choice else (_run, "quality", _print)
+    run = _choose if choice else partial(_run, only=only or ())
+    name, show = ("choice", _print_choices) if choice else ("quality", _print)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         asked = {
-            pool.submit(run, each.name, seed, data): each for each in lines for seed in range(1, seeds + 1)
+            pool.submit(run, each.name, seed, data): each for seed in range(1, seeds + 1) for each in lines
         }
         for done in as_completed(asked):
             found[asked[done].name].append(done.result())
@@ -64,28 +68,27 @@ def _wanted(line: Line, names: Sequence[str] | None) -> bool:
     return any(line.name.startswith(name) for name in names)
 
 
-def _run(name: str, seed: int, data: Path) -> Results:
+def _run(name: str, seed: int, data: Path, only: Sequence[str]) -> Results:
     """One line and seed, in a process of its own."""
-    from benchmarks._quality_run import MC_SAMPLES, METHODS  # noqa: PLC0415  (torch takes seconds to load)
+    from benchmarks._quality_run import METHODS  # noqa: PLC0415  (torch takes seconds to load)
 
-    return _line_run("quality", name, seed, data, methods=METHODS, passes=MC_SAMPLES).run()
+    return _line_run(name, seed, data, METHODS).run(only)
 
 
 def _choose(name: str, seed: int, data: Path) -> dict[str, float]:
     from benchmarks._quality_run import ONE_PASS  # noqa: PLC0415
 
-    return _line_run("choice", name, seed, data, methods=ONE_PASS, passes=0).choices()
+    return _line_run(name, seed, data, ONE_PASS).choices()
 
 
-def _line_run(kind: str, name: str, seed: int, data: Path, **settings: Any) -> "LineRun":
+def _line_run(name: str, seed: int, data: Path, methods: Mapping[str, Mapping[str, Any]]) -> "LineRun":
     from benchmarks._quality_run import LineRun  # noqa: PLC0415
     from demo.encoder import minilm  # noqa: PLC0415
     from worker.muka.fine_tune import default_device  # noqa: PLC0415
 
     line = next(each for each in ALL_LINES if each.name == name)
-    folder = OUT / kind / name.replace(" ", "-").replace(",", "").replace(":", "") / f"seed-{seed}"
     say = lambda text: print(f"{name}, seed {seed}: {text}", flush=True)  # noqa: E731
-    return LineRun(line, seed, data, minilm(), folder, default_device(), say, **settings)
+    return LineRun(line, seed, data, minilm(), OUT / "quality", default_device(), say, methods)
 
 
 def _print(console: Console, found: Mapping[str, Sequence[Results]]) -> None:

@@ -49,7 +49,10 @@ def measure(*sizes: int, mc_samples: int, batch_size: int, labels: int = 4) -> l
         batch_size: of the training.
         labels: of each teacher.
     """
-    settings = {"method": {"mc_samples": mc_samples}, "training": TRAINING | {"batch_size": batch_size}}
+    settings = {
+        "method": {"name": "muka", "mc_samples": mc_samples},
+        "training": TRAINING | {"batch_size": batch_size},
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         jobs = _jobs(folder, (WARM_UP, *sizes), labels, settings)

@@ -12,7 +12,6 @@ from demo import comparison, teachers
 from demo.support_inbox import TEAMS, Message, messages
 from demo.table import comparison_table
 
-METHOD = {"mc_samples": 8}
 TRAINING = {"epochs": 8, "learning_rate": 3e-4}
 
 
@@ -59,7 +58,6 @@ class Story:
             name="support-router",
             teachers=uploaded,
             corpus=corpus,
-            method=METHOD,
             training=TRAINING | {"seed": self.seed},
             metadata={"from": "demo"},
         )

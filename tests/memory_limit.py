@@ -37,7 +37,7 @@ def main(folder: Path, mebibytes: int, words: int) -> dict[str, Any]:
     settings = Settings(data_dir=folder, checkpoint_seconds=0, max_attempts=1)
     bench = Bench(settings, database, store, teachers, add_corpus(database, store, texts))
     _limit_at_the_first_batch(mebibytes << 20)
-    job_id = bench.job(training={"epochs": 1, "max_length": words}, method={"mc_samples": 1})
+    job_id = bench.job(training={"epochs": 1, "max_length": words}, method={"name": "muka", "mc_samples": 1})
     bench.run(job_id)
     job = job_of(database, job_id)
     return {"status": job.status, "failure": job.failure, "left_over": list(store.unfinished())}

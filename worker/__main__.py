@@ -14,6 +14,7 @@ from functools import partial
 from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.persistence.database import Database
+from app.persistence.leftovers import names_no_file
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
 from app.storage import ArtifactStore, configured_store
@@ -21,6 +22,7 @@ from worker import outcome
 from worker.assignment import Assignment
 from worker.child import LOST
 from worker.lease import Lease, LeaseLostError, StopReason
+from worker.loading import without_collector
 from worker.muka.errors import StoppedError, is_panic
 from worker.stall import FROZEN_GRACE_SECONDS, watched
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         heartbeat_seconds=settings.heartbeat_seconds,
     )
     signal.signal(signal.SIGTERM, lambda *_: lease.stop(StopReason.WARM_STOP))
-    store = configured_store(settings)
+    store = configured_store(settings, partial(names_no_file, database))
     watch = watched(
         lease,
         lambda: outcome.stalled(lease, settings.stall_seconds),
@@ -61,7 +63,8 @@ def carry_out(settings: Settings, database: Database, store: ArtifactStore, leas
     """Run the attempt that the lease is for, and write down how it ended; answers the exit status."""
     # Here and not above: torch takes seconds to import, and the lease must be renewed meanwhile.
     try:
-        from worker.run_amalgamation import run  # noqa: PLC0415
+        with without_collector():
+            from worker.run_amalgamation import run  # noqa: PLC0415
 
         run(lease.patiently(partial(Assignment.read, settings, database, store, lease)))
     except LeaseLostError as error:

@@ -12,6 +12,7 @@ from app.settings import Settings
 from app.storage import ArtifactStore
 from worker.corpus import find_corpus
 from worker.lease import Lease
+from worker.patience import Patience
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,29 @@ class Assignment:
             seconds_since_start=since,
         )
 
+    @property
+    def patience(self) -> Patience:
+        """With the store."""
+        return Patience(self.store, self.lease, self.settings.store_patience_seconds)
+
     def seconds_left(self) -> float | None:
         """Until `max_runtime_seconds` after the first claim; None: no limit."""
         limit = self.recipe.max_runtime_seconds
         return None if limit is None else limit - self.seconds_since_start
 
     def stage_weights(self) -> dict[Stage, float]:
-        """Estimated text passes through a model; a training step is about three."""
+        """Estimated text passes through a model; a training step is about three.
+
+        Where no student is trained, none is asked either.
+        """
         texts, teachers = self.corpus.texts, len(self.resolved.teachers)
         held_out = self.evaluation_corpus.texts if self.evaluation_corpus else 0
         passes = 1 + getattr(self.recipe.method, "mc_samples", 0)
+        students = int(self.recipe.method.trains_student)
         work: dict[Stage, float] = {
             Stage.SCORING: texts * teachers * passes,
-            Stage.TRAINING: texts * 3 * self.recipe.training.epochs,
-            Stage.EVALUATING: texts + held_out * (1 + teachers * passes),
+            Stage.TRAINING: students * texts * 3 * self.recipe.training.epochs,
+            Stage.EVALUATING: students * (texts + held_out) + held_out * teachers * passes,
         }
         small = 0.01 * sum(work.values())
         return {**work, Stage.PREPARING: small, Stage.PUBLISHING: small}

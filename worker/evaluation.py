@@ -1,4 +1,4 @@
-"""The student, its teachers and their combinations on held-out texts with gold labels."""
+"""The student, if there is one, its teachers and their combinations on held-out texts with gold labels."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -20,7 +20,7 @@ def evaluate_all(
     space: LabelSpace,
     gold: LabelledTexts,
     answers: Sequence[TeacherOutputs],
-    student: Tensor,
+    student: Tensor | None,
     ensemble: Ensemble,
 ) -> dict[str, Any]:
     """The same figures of everyone who could have answered.
@@ -29,7 +29,7 @@ def evaluate_all(
         space: the union of labels.
         gold: n texts.
         answers: what each teacher says about them.
-        student: its probabilities [n, |L|].
+        student: its probabilities [n, |L|]; None where the method trains none.
         ensemble: how the teachers are combined by their certainty (section 4).
     """
     placed = [space.scatter(i, torch.softmax(outputs.logits, dim=-1)) for i, outputs in enumerate(answers)]
@@ -37,7 +37,7 @@ def evaluate_all(
     return {
         "texts": len(gold.texts),
         "unknown_labels": sorted({normalise(name) for name in gold.labels} - set(space.labels)),
-        "student": _figures(student, gold, space),
+        **({} if student is None else {"student": _figures(student, gold, space)}),
         "teachers": [_figures(probabilities, gold, space) for probabilities in placed],
         # N models at inference: weighted by certainty; or whoever says anything with the largest probability.
         "ensemble": _figures(combined, gold, space) | {"method": ensemble.settings()},

@@ -4,14 +4,16 @@ What a run stands on may fail as a whole. Then it waits so long and no longer, a
 
     memory      half as many texts at once, down to one; then `out_of_memory`. Killed by the kernel: the
                 attempt is lost, and after MUKA_MAX_ATTEMPTS `worker_lost`
-    disk, store `storage_error` at once, what is staged is removed; a resume goes on from the last checkpoint
+    disk        full: `storage_error` at once, what is staged is removed; a resume goes on from the last
+                checkpoint
+    store       in other trouble, or away: asked again for MUKA_STORE_PATIENCE_SECONDS, a `warning` each time;
+                then `storage_error`
     database    asked again for MUKA_LEASE_SECONDS; then the attempt stops, and its lease runs out
     broker      nobody waits: a run needs none, queued jobs are sent every MUKA_DISPATCH_AGAIN_SECONDS
     Hub         asked again for about two minutes, a `warning` each time; then `teacher_not_found`, retryable
 """
 
 import os
-import re
 from dataclasses import dataclass
 
 from app.domain.recipe import RecipeNotKnownError
@@ -19,6 +21,7 @@ from app.domain.status import FailureCode
 from app.storage import DISK_ERRORS, StoreError
 from worker.corpus import CorpusUnreadableError
 from worker.muka import errors as library
+from worker.patience import error_number
 from worker.teachers import HubSilentError, ModelGatedError, ModelGoneError
 
 
@@ -81,7 +84,11 @@ FAILURES: dict[type[Exception], tuple[FailureCode, str]] = {
         "Ask for access on the model's page, and give the worker a token that has it (HF_TOKEN).",
     ),
     CorpusUnreadableError: (FailureCode.CORPUS_INVALID, "Upload the corpus again, and create the job anew."),
-    StoreError: (FailureCode.STORAGE_ERROR, "Free space or repair the store, then create the job again."),
+    StoreError: (
+        FailureCode.STORAGE_ERROR,
+        "Free space or repair the store, then resume the job (POST /amalgamations/{id}/resume): it goes on "
+        "from its checkpoint.",
+    ),
     RecipeNotKnownError: (
         FailureCode.INTERNAL,
         "Bring API and workers to the same version of muka, then create the job again.",
@@ -100,7 +107,7 @@ def failure_of(error: BaseException) -> Failure:
             own_hint = error.hint if isinstance(error, library.MukaLibraryError) else ""
             told = _storable(str(error)) or "out of memory"
             return Failure(code, told, own_hint or hint, retryable=kind is HubSilentError or None)
-    number = _error_number(error)
+    number = error_number(error)
     if number is not None and number in DISK_ERRORS:
         hint = FAILURES[StoreError][1]
         return Failure(FailureCode.STORAGE_ERROR, f"the disk cannot be written: {os.strerror(number)}", hint)
@@ -111,14 +118,6 @@ def failure_of(error: BaseException) -> Failure:
         f"an unexpected {type(error).__name__}",
         "The worker's log has the details, under the job's id; please report them.",
     )
-
-
-def _error_number(error: BaseException) -> int | None:
-    """Of the operating system. safetensors and tokenizers, written in Rust, have it in their message only."""
-    if isinstance(error, OSError):
-        return error.errno
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else None
 
 
 def _storable(message: str) -> str:

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from app.persistence.database import Database
+from app.persistence.leftovers import names_no_file
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
 from app.storage import configured_store
 from worker.assignment import Assignment
 from worker.lease import LeaseLostError, StopReason
+from worker.loading import without_collector
 from worker.muka.errors import StoppedError
 from worker.shard_lease import ShardLease
 from worker.stall import FROZEN_GRACE_SECONDS, watched
@@ -57,9 +59,10 @@ def main(arguments: Sequence[str]) -> int:
 def _help(settings: Settings, database: Database, lease: ShardLease) -> int:
     # Here and not above: torch takes seconds to import, and the job may end meanwhile.
     try:
-        from worker.stages.helping import help_out  # noqa: PLC0415
+        with without_collector():
+            from worker.stages.helping import help_out  # noqa: PLC0415
 
-        store = configured_store(settings)
+        store = configured_store(settings, partial(names_no_file, database))
         assignment = lease.patiently(partial(Assignment.read, settings, database, store, lease))
         return 0 if help_out(assignment, lease) else 1
     except LeaseLostError as error:

@@ -1,8 +1,9 @@
-"""The student's folder, and the one transaction that makes it visible."""
+"""The student's folder, or the table of a job without one, and the one transaction that makes it visible."""
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.identifiers import student_of
 from app.domain.status import Status
-from app.persistence import owned
+from app.persistence import amalgamations, owned
 from app.persistence.database import Database
 from app.persistence.tables import Amalgamation, Student
 from app.storage import ArtifactStore
@@ -72,14 +73,36 @@ def publish(
     prefix = f"students/{student_id}/attempt-{lease.attempt}"
     store.put_folder(prefix, folder)
     row = columns_of(prefix, files, student)
-    try:
+    with _removed_if_lost(store, prefix, lambda: _is_published(database, student_id, prefix)):
         lease.write(lambda session: _insert(session, lease, student_id, row, columns))
+
+
+def publish_table(
+    database: Database, store: ArtifactStore, lease: Lease, *, table: Path, **columns: Any
+) -> None:
+    """Move the table of texts in, then name it and end the job in one transaction: it makes no student.
+
+    Raises:
+        LeaseLostError: Another attempt has the job; nothing was published, and the file is removed.
+    """
+    key = f"jobs/{lease.job_id}/attempt-{lease.attempt}/{TEXT_TABLE}"
+    store.put_file(key, table)
+    message = "what the teachers say together is published"
+    with _removed_if_lost(store, key, lambda: _is_named(database, lease.job_id, key)):
+        lease.write(
+            lambda session: lease.change(session, Status.SUCCEEDED, message, text_table=key, **columns)
+        )
+
+
+@contextlib.contextmanager
+def _removed_if_lost(store: ArtifactStore, key: str, is_published: Callable[[], bool]) -> Iterator[None]:
+    try:
+        yield
     except LeaseLostError:
         # The commit may have arrived although its answer did not: then the second try found the job ended.
-        if _is_published(database, student_id, prefix):
-            return
-        store.delete(prefix)
-        raise
+        if not is_published():
+            store.delete(key)
+            raise
 
 
 def columns_of(prefix: str, files: list[dict[str, Any]], student: TrainedStudent) -> dict[str, Any]:
@@ -99,6 +122,12 @@ def _is_published(database: Database, student_id: str, prefix: str) -> bool:
     with database.read() as session:
         student = owned.find(session, Student, student_id, owner=None)
     return student is not None and student.storage_prefix == prefix
+
+
+def _is_named(database: Database, job_id: str, key: str) -> bool:
+    with database.read() as session:
+        job = amalgamations.find(session, job_id)
+    return job is not None and job.text_table == key
 
 
 def _insert(

@@ -29,7 +29,7 @@ def of_training(
     trained: DistilReport,
     predictions: Tensor,
 ) -> dict[str, Any]:
-    """Everything but the evaluation and the times.
+    """As `of_answers` with the student's, and what it learned.
 
     Args:
         work: the job.
@@ -40,7 +40,37 @@ def of_training(
         trained: how the training went.
         predictions: the student's probabilities for the corpus, [n, |L|].
     """
-    told: dict[str, Any] = {
+    decides = supervision.choice is not None
+    told = of_answers(
+        work, texts=texts, scores=scores, choice=choice, decides=decides, predictions=predictions
+    )
+    told["training"] = asdict(trained)
+    if "q" in supervision.columns:
+        told["taught_labels"] = _counts(supervision.columns["q"], work.resolved.labels)
+        told["agreement"] = asdict(agreement(predictions, supervision.columns["q"], supervision.temperature))
+    return told
+
+
+def of_answers(
+    work: Assignment,
+    *,
+    texts: Sequence[str],
+    scores: Sequence[Scores],
+    choice: TeacherChoice,
+    decides: bool,
+    predictions: Tensor,
+) -> dict[str, Any]:
+    """Everything but a training, the evaluation and the times.
+
+    Args:
+        work: the job.
+        texts: the n texts of the corpus.
+        scores: of each teacher.
+        choice: whom the teachers' certainty chooses, or the method.
+        decides: whether the answers follow from that choice.
+        predictions: the answers' probabilities for the corpus, [n, |L|].
+    """
+    return {
         "labels": work.resolved.labels,
         "teachers": [_teacher(work, index, found) for index, found in enumerate(scores)],
         "corpus": {
@@ -49,16 +79,11 @@ def of_training(
             "content_sha256": work.corpus.content_sha256,
         },
         "method": work.recipe.method.model_dump(),
-        "training": asdict(trained),
-        "choice": {"decides": supervision.choice is not None, **asdict(choice_statistics(choice))},
+        "choice": {"decides": decides, **asdict(choice_statistics(choice))},
         "orphans": _orphans(choice, texts=len(texts)),
         "predicted_labels": _counts(predictions, work.resolved.labels),
         "versions": _versions(),
     }
-    if "q" in supervision.columns:
-        told["taught_labels"] = _counts(supervision.columns["q"], work.resolved.labels)
-        told["agreement"] = asdict(agreement(predictions, supervision.columns["q"], supervision.temperature))
-    return told
 
 
 def of_checkpoint(work: Assignment, place: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,18 +143,21 @@ def _counts(predictions: Tensor, labels: Sequence[str]) -> dict[str, int]:
 def of_times(told: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
     """Seconds of each stage of this attempt, and what was done in a second of it."""
     passes = sum(teacher["passes_computed"] for teacher in told["teachers"])
-    trained, texts = told["training"], told["corpus"]["texts"]
-    steps = (trained["steps"] - trained["resumed_from"]) / trained["steps"]
-    seen = steps * len(trained["epoch_losses"]) * texts
+    texts, trained = told["corpus"]["texts"], told.get("training")
     answered = texts + told.get("evaluation", {}).get("texts", 0)
     return {
         "seconds": dict(seconds),
         "throughput": {
             "scoring_passes_per_second": _rate(passes, seconds["scoring"]),
-            "training_texts_per_second": _rate(seen, trained["seconds"]),
+            "training_texts_per_second": _trained_per_second(trained, texts) if trained else None,
             "evaluating_texts_per_second": _rate(answered, seconds["evaluating"]),
         },
     }
+
+
+def _trained_per_second(trained: Mapping[str, Any], texts: int) -> float | None:
+    steps = (trained["steps"] - trained["resumed_from"]) / trained["steps"]
+    return _rate(steps * len(trained["epoch_losses"]) * texts, trained["seconds"])
 
 
 def _rate(amount: float, seconds: float) -> float | None:

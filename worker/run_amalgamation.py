@@ -1,4 +1,7 @@
-"""One job from recipe to student: prepare, score, train, evaluate, publish. Knows no queue."""
+"""One job from recipe to student: prepare, score, train, evaluate, publish. Knows no queue.
+
+A method that trains no student has its answers from the teachers together: they are published instead.
+"""
 
 import contextlib
 import time
@@ -8,9 +11,10 @@ from app.domain.status import Stage
 from worker.assignment import Assignment
 from worker.muka import StoppedError
 from worker.progress import Progress
-from worker.stages.evaluating import evaluate
+from worker.scores import Scores
+from worker.stages.evaluating import combine, evaluate
 from worker.stages.preparing import prepare
-from worker.stages.publishing import publish
+from worker.stages.publishing import publish, publish_answers
 from worker.stages.run import Run
 from worker.stages.saving import Saving
 from worker.stages.scoring import score
@@ -18,7 +22,7 @@ from worker.stages.training import Trained, train
 
 
 def run(assignment: Assignment) -> None:
-    """Do the whole job; returns when its student is published.
+    """Do the whole job; returns when its student is published, or what it has instead.
 
     Raises:
         StoppedError: The lease has a reason to stop.
@@ -35,6 +39,14 @@ def run(assignment: Assignment) -> None:
         prepare(this)
     with _stage(this, Stage.SCORING, "asking the teachers"):
         scores = score(this)
+    if this.method.trains_student:
+        _make_student(this, scores, saving)
+    else:
+        _let_teachers_answer(this, scores)
+    saving.finish()
+
+
+def _make_student(this: Run, scores: list[Scores], saving: Saving) -> None:
     with _stage(this, Stage.TRAINING, "training the student"):
         trained = train(this, scores, saving)
     with _saved_if_stopped(saving, trained):
@@ -42,7 +54,13 @@ def run(assignment: Assignment) -> None:
             findings = evaluate(this, scores, trained)
         with _stage(this, Stage.PUBLISHING, "publishing the student"):
             publish(this, trained.student, findings)
-    saving.finish()
+
+
+def _let_teachers_answer(this: Run, scores: list[Scores]) -> None:
+    with _stage(this, Stage.EVALUATING, "combining the teachers"):
+        findings = combine(this, scores)
+    with _stage(this, Stage.PUBLISHING, "publishing what the teachers say together"):
+        publish_answers(this, findings)
 
 
 @contextlib.contextmanager

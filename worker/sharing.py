@@ -13,16 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-
-from kombu.exceptions import OperationalError
+from typing import TYPE_CHECKING
 
 from app.domain.shards import ShardStatus, Unit
 from app.domain.stored_outputs import Computation
 from app.persistence import amalgamations, shards, workers
 from app.persistence.shards import Claim
 from app.settings import Settings
-from app.task_queue import TaskQueue
 from worker.lease import Lease
+
+if TYPE_CHECKING:
+    from app.task_queue import TaskQueue
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +59,24 @@ class Sharing:
             units: all that are missing.
             on_helped: told what others have done.
         """
-        left = deque(units)
+        left, started = deque(units), time.monotonic()
         while left:
-            if self._is_worth_it(len(left)):
+            done = len(units) - len(left)
+            each_seconds = (time.monotonic() - started) / done if done else 0.0
+            if self._is_worth_it(len(left), each_seconds):
                 yield from self._shared(list(left), on_helped)
                 return
             yield left.popleft()
 
-    def _is_worth_it(self, missing: int) -> bool:
+    def _is_worth_it(self, missing: int, each_seconds: float) -> bool:
         least = self._settings.share_shards
-        return least is not None and missing >= least and self._is_time() and self._idle() > 0
+        if least is None or missing < least or missing * each_seconds < self._settings.share_seconds:
+            return False
+        return self._is_time() and self._idle() > 0
 
     def _shared(self, units: Sequence[Unit], on_helped: Callable[[Unit], None]) -> Iterator[Unit]:
+        from app.task_queue import TaskQueue  # noqa: PLC0415  (celery: most runs are never shared)
+
         lease, known = self._lease, set[Unit]()
         opening = partial(shards.open_all, job_id=lease.job_id, attempt=lease.attempt, units=units)
         lease.write(partial(opening, computation=self._computation))
@@ -127,8 +134,10 @@ class Sharing:
             lambda session: shards.done_by(session, self._lease.job_id, self._lease.attempt)
         )
 
-    def _call(self, queue: TaskQueue) -> None:
+    def _call(self, queue: "TaskQueue") -> None:
         """One message for each worker that is idle; no broker, no help."""
+        from kombu.exceptions import OperationalError  # noqa: PLC0415
+
         if self._lease.read(lambda session: shards.help_wanted(session, self._lease.job_id)) is None:
             return
         try:

@@ -18,6 +18,7 @@ from worker.lease import Lease
 from worker.muka import TeacherOutputs
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
+from worker.patience import Patience, error_number
 
 _FORMAT = 4
 """Raised when worker.muka computes other numbers from the same inputs."""
@@ -41,9 +42,18 @@ def computation(precision: Precision, device: torch.device) -> Computation:
 class Shelf:
     """What is kept, as one attempt of a job reaches it."""
 
-    store: ArtifactStore
-    lease: Lease
+    patience: Patience
     computation: Computation
+
+    @property
+    def lease(self) -> Lease:
+        """Of the attempt."""
+        return self.patience.lease
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the files are."""
+        return self.patience.store
 
     def need(self, keys: Sequence[str]) -> set[str]:
         """Ask for pieces in advance, and hear which are there: nobody removes them while the job lives."""
@@ -57,25 +67,33 @@ class Shelf:
 
     def find(self, key: str) -> Tensors | None:
         """The tensors of a piece; None where its file is missing or broken: it is computed again."""
+        return self.patience.insist(partial(self._find, key))
+
+    def _find(self, key: str) -> Tensors | None:
         try:
             with self.store.borrowed(key) as file:
                 return load_file(file)
         except FileNotFoundError:
             return None
-        except SafetensorError:
+        except SafetensorError as error:
+            if error_number(error) is not None:
+                raise  # the disk's fault, not the file's
             self.store.delete(key)
             return None
 
     def keep(self, keys: Mapping[Piece, str], outputs: TeacherOutputs) -> None:
         """Put pieces of outputs on the shelf; one that is there already stays."""
+        self.patience.insist(partial(self._keep, keys, outputs))
+
+    def _keep(self, keys: Mapping[Piece, str], outputs: TeacherOutputs) -> None:
         with self.store.staging() as folder:
             files = {key: folder / f"{piece}.safetensors" for piece, key in keys.items()}
             for piece, key in keys.items():
                 tensors = {name: getattr(outputs, name).contiguous() for name in _TENSORS[piece]}
                 save_file(tensors, files[key])
-            self.lease.write(partial(self._keep, files))
+            self.lease.write(partial(self._put, files))
 
-    def _keep(self, files: Mapping[str, Path], session: Session) -> bool:
+    def _put(self, files: Mapping[str, Path], session: Session) -> bool:
         for key in sorted(files):
             size = files[key].stat().st_size if files[key].exists() else self.store.size(key)
             stored_outputs.record(session, key, size, self.computation)

@@ -1,5 +1,9 @@
 """Celery's tasks: thin, without torch. An id comes in, nothing goes out."""
 
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
 from app.persistence import shards
 from app.persistence.database import Database
 from app.settings import get_settings
@@ -8,8 +12,21 @@ from worker.celery_app import celery, is_stopping, worker_name
 from worker.child import StopSwitch, run_attempt, run_helper
 from worker.lease import claim, give_back, record_loss
 
-_no_help: set[tuple[str, int]] = set()
-"""Attempts at jobs with which this process cannot help: it was tried once."""
+
+@dataclass
+class _Failures:
+    """How often this process could not help an attempt at a job, and when it may be tried again."""
+
+    count: int = 0
+    until: float = 0.0
+
+    def add(self, pause_seconds: float) -> None:
+        """One more. The pause is twice as long each time: who cannot help at all does not try for ever."""
+        self.until = time.monotonic() + pause_seconds * 2**self.count
+        self.count += 1
+
+
+_failures: defaultdict[tuple[str, int], _Failures] = defaultdict(_Failures)
 
 
 @celery.task(name=RUN_AMALGAMATION)  # type: ignore[untyped-decorator]
@@ -45,10 +62,10 @@ def help_scoring(job_id: str) -> None:
                 return
             with database.read() as session:
                 attempt = shards.help_wanted(session, job_id)
-            if attempt is None or (job_id, attempt) in _no_help:
+            if attempt is None or time.monotonic() < _failures[job_id, attempt].until:
                 return
             if not run_helper(settings, job_id, attempt, worker_name(), stop):
-                _no_help.add((job_id, attempt))
+                _failures[job_id, attempt].add(settings.dispatch_again_seconds)
                 with database.write() as session:
                     shards.lose(session, worker_name())
     finally:

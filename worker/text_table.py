@@ -1,4 +1,7 @@
-"""One row a text of the corpus: who was chosen as its teacher, and what the student answers."""
+"""One row a text of the corpus: who was chosen as its teacher, and the answer.
+
+That is the student's; where the method trains none, that of the teachers together.
+"""
 
 import contextlib
 from collections.abc import Sequence
@@ -28,13 +31,13 @@ def write_text_table(
     """Write `texts.parquet`; the texts themselves stay in the corpus, where the API reads them.
 
     Columns: `row` (place in the corpus, from 0), `chosen_teacher`, `weights`, `certainty` and `entropy`
-    (a number for each teacher), `margin`, `label` and `probability` of the student, `orphan`.
+    (a number for each teacher), `margin`, `label` and `probability` of the answer, `orphan`.
 
     Args:
         folder: where to.
         choice: for the n texts of the corpus.
         entropy: of each teacher's answer in nats [n, N].
-        predictions: the student's probabilities [n, |L|].
+        predictions: the answers' probabilities [n, |L|].
         labels: names of the classes.
     """
     path, names = folder / TEXT_TABLE, pa.array(labels, pa.string())

@@ -13,12 +13,20 @@ RECIPE: dict[str, Any] = {
     ],
     "corpus": "cor-01990b6d2f4c7aa0b1c2d3e4f5a6b7c9",
     "student": {"init_from": "teachers/0", "layers": 6},
-    "method": {"integration": "soft", "mc_samples": 16, "temperature": 0.2, "reweight": "margin"},
+    "method": {
+        "name": "muka",
+        "integration": "soft",
+        "mc_samples": 16,
+        "temperature": 0.2,
+        "reweight": "margin",
+    },
     "training": {"epochs": 3, "batch_size": 32, "learning_rate": 2e-5, "max_length": 128, "seed": 1},
     "metadata": {"team": "support"},
 }
 
 SMALLEST_RECIPE: dict[str, Any] = {"teachers": RECIPE["teachers"], "corpus": RECIPE["corpus"]}
+
+RECIPE_WITHOUT_STUDENT: dict[str, Any] = SMALLEST_RECIPE | {"method": {"name": "ensemble", "mc_samples": 16}}
 
 AMALGAMATION: dict[str, Any] = {
     "id": "amg-01990b6d2f4c7aa0b1c2d3e4f5a6b7d0",
@@ -200,7 +208,7 @@ TEXT_ROW: dict[str, Any] = {
 }
 
 SCHEMA_EXAMPLES: dict[str, list[dict[str, Any]]] = {
-    "Recipe": [RECIPE, SMALLEST_RECIPE],
+    "Recipe": [RECIPE, SMALLEST_RECIPE, RECIPE_WITHOUT_STUDENT],
     "Amalgamation": [AMALGAMATION],
     "Event": [EVENT],
     "Student": [STUDENT],

@@ -95,11 +95,12 @@ class Amalgamation(BaseModel):
     attempt: int
     heartbeat_at: datetime | None
     failure: Failure | None
-    labels: list[str] = Field(description="The student's classes: the union of the teachers'.")
+    labels: list[str] = Field(description="The classes of the answer: the union of the teachers'.")
     teachers: list[Teacher]
     corpus_id: str
     student_id: str | None = Field(
-        description="There when the job has succeeded, or was cancelled with `keep_best`."
+        description="There when the job has succeeded, or was cancelled with `keep_best`. Null where the "
+        "method trains none (`ensemble`): `/amalgamations/{id}/texts` has what the teachers answer together."
     )
     report: dict[str, Any] | None = Field(
         description="What it found out, without each label's figures: `/amalgamations/{id}/report` has all."

@@ -31,13 +31,17 @@ class Report(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    labels: list[str] = Field([], description="The student's classes.")
+    labels: list[str] = Field([], description="The classes of the answer.")
     teachers: list[dict[str, Any]] = Field(
         [], description="Commit, labels, dropout passes a text, and what was reused, of each."
     )
     corpus: dict[str, Any] = Field({}, description="Number of texts, and the sha256 of their content.")
     method: dict[str, Any] = Field({}, description="With all its settings.")
-    training: dict[str, Any] = Field({}, description="Steps, mean loss of each epoch, seconds, precision.")
+    training: dict[str, Any] = Field(
+        {},
+        description="Steps, mean loss of each epoch, seconds, precision. Not there where the method trains "
+        "no student; nor are `taught_labels`, `agreement` and the student's figures.",
+    )
     choice: dict[str, Any] = Field(
         {},
         description="Over the corpus, a value for each teacher: `chosen_share`, `mean_weight`, `mean_score`, "
@@ -48,7 +52,10 @@ class Report(BaseModel):
         description="`texts` and `share` of the corpus on which every teacher's certainty is below "
         "`certainty_below`: their label may be missing. `/amalgamations/{id}/texts?orphans=true` has them.",
     )
-    predicted_labels: dict[str, int] = Field({}, description="Texts of the corpus by the student's label.")
+    predicted_labels: dict[str, int] = Field(
+        {},
+        description="Texts of the corpus by the student's label; without one, that of the teachers together.",
+    )
     taught_labels: dict[str, int] | None = Field(
         None, description="Texts of the corpus by the most probable label of the golden supervision."
     )
@@ -65,7 +72,7 @@ class Report(BaseModel):
     )
     seconds: dict[str, float] = Field({}, description="Of each stage of the last attempt.")
     throughput: dict[str, float | None] = Field({}, description="Of each stage; null where nothing was done.")
-    versions: dict[str, str] = Field({}, description="Of the software that made the student.")
+    versions: dict[str, str] = Field({}, description="Of the software that did it.")
 
 
 class TextRow(BaseModel):
@@ -78,6 +85,6 @@ class TextRow(BaseModel):
     certainty: list[float] = Field(description="Score u of each teacher in [0, 1]; 1 is certain.")
     entropy: list[float] = Field(description="Of each teacher's answer, in nats.")
     margin: float = Field(description="Between the two most certain teachers.")
-    label: str = Field(description="The student's.")
-    probability: float = Field(description="The student's, of its label.")
+    label: str = Field(description="The student's; of a job without one, that of the teachers together.")
+    probability: float = Field(description="Of that label, by who gives it.")
     orphan: bool = Field(description="No teacher is sure: the text's label may be missing.")

@@ -99,7 +99,9 @@ class PlanMemory(_Row):
 
     teachers_bytes: int | None
     largest_teacher_bytes: int | None
-    training_bytes: int | None = Field(description="Weights, gradients and optimizer of the student's start.")
+    training_bytes: int | None = Field(
+        description="Weights, gradients and optimizer of the student's start; 0 where none is trained."
+    )
 
 
 class PlanTime(_Row):
@@ -116,7 +118,9 @@ class PlanEstimates(_Row):
     scoring_passes: int | None = Field(
         description="Texts through teachers: one pass and K samples each, where nothing is stored of them."
     )
-    training_texts: int | None = Field(description="Texts through the student, over all epochs.")
+    training_texts: int | None = Field(
+        description="Texts through the student, over all epochs; 0 where none is trained."
+    )
     memory: PlanMemory
     time: PlanTime
 

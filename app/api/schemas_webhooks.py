@@ -100,7 +100,7 @@ class WebhookMessageData(BaseModel):
     name: str | None
     status: Status
     attempt: int
-    student_id: str | None
+    student_id: str | None = Field(description="Null, too, where the method trains no student.")
     failure: Failure | None
     metadata: dict[str, Any]
     created_at: datetime

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from app.cli.checkpoint_commands import JobArgument, checkpoints, resume
 from app.cli.client_session import URL, JsonOption, KeyOption, UrlOption, notes, results, session
-from app.cli.live_progress import doing, fetch_student, job_bar
+from app.cli.live_progress import doing, fetch_student, fetch_what_it_made, job_bar
 from app.cli.predict_command import predict
 from app.cli.report_command import report, texts
 from app.cli.submit_command import submit
@@ -64,12 +64,17 @@ def download(
     url: UrlOption = URL,
     api_key: KeyOption = None,
 ) -> None:
-    """Fetch a student; a download that was cut off goes on, and every file is checked."""
+    """Fetch a student; a download that was cut off goes on, and every file is checked.
+
+    Of a job whose method trains no student: every text with its label, as texts.jsonl.
+    """
     with session(url, api_key) as client:
-        student_id = (
-            client.amalgamations.get(what).student().id if has_prefix(what, Prefix.AMALGAMATION) else what
-        )
-        fetch_student(client, student_id, folder or Path(student_id), notes())
+        if has_prefix(what, Prefix.AMALGAMATION):
+            job = client.amalgamations.get(what)
+            own = Path(job.amalgamation.student_id or job.id)
+            fetch_what_it_made(client, job, folder or own, notes())
+        else:
+            fetch_student(client, what, folder or Path(what), notes())
 
 
 def list_jobs(

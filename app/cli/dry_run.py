@@ -84,9 +84,11 @@ def _texts(corpus: dict[str, Any] | None) -> str:
 
 def _estimates(estimates: dict[str, Any]) -> Iterator[str]:
     if passes := _counted(estimates.get("scoring_passes"), "texts through teachers"):
-        yield f"passes    {passes}, {estimates.get('training_texts') or 0:,} through the student"
+        trained = estimates.get("training_texts")
+        student = "no student is trained" if trained == 0 else f"{trained or 0:,} through the student"
+        yield f"passes    {passes}, {student}"
     memory = (estimates.get("memory") or {}).get("training_bytes")
-    if memory is not None:
+    if memory:
         yield f"memory    {memory / MIB:,.0f} MiB to train, besides activations"
     time = estimates.get("time") or {}
     if time.get("seconds") is not None:

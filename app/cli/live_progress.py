@@ -18,6 +18,9 @@ from rich.progress import (
 
 from app.client import DownloadProgress, Job, MukaClient
 
+TEXTS = "texts.jsonl"
+"""What is downloaded of a job that makes no student."""
+
 
 @contextmanager
 def job_bar(console: Console) -> Iterator[Callable[[Job], None]]:
@@ -65,6 +68,25 @@ def fetch_student(client: MukaClient, student_id: str, folder: Path, console: Co
     with download_bar(console, "download") as show:
         client.students.download(student_id, folder, on_progress=show)
     console.print(f"The student is in {folder}")
+
+
+def fetch_what_it_made(client: MukaClient, job: Job, folder: Path, console: Console) -> None:
+    """The student of a job; where its method trains none, every text with its label."""
+    if job.status == "succeeded" and job.amalgamation.student_id is None:
+        _fetch_texts(client, job, folder, console)
+    else:
+        fetch_student(client, job.student().id, folder, console)
+
+
+def _fetch_texts(client: MukaClient, job: Job, folder: Path, console: Console) -> None:
+    """The file is whole, or not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part = folder / TEXTS, folder / f"{TEXTS}.part"
+    with part.open("w", encoding="utf-8", newline="\n") as file:
+        for row in client.amalgamations.texts(job.id):
+            file.write(row.model_dump_json() + "\n")
+    part.replace(path)
+    console.print(f"What the teachers say together about every text is in {path}")
 
 
 def doing(job: Job) -> str:

@@ -1,5 +1,6 @@
 """What commands ask for before they touch the database."""
 
+import logging
 from typing import TYPE_CHECKING
 
 from app.cli.messages import give_up
@@ -7,6 +8,8 @@ from app.cli.messages import give_up
 if TYPE_CHECKING:
     from app.persistence.migrate import SchemaState
     from app.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 def require_schema(settings: "Settings") -> None:
@@ -26,6 +29,26 @@ def refuse_other_schema(settings: "Settings") -> None:
         give_up(
             f"the database's schema is {found}, this version needs {state.head}: run `muka migrate`", status=1
         )
+
+
+def require_store(settings: "Settings") -> None:
+    """Give up where the database knows of files, and there is no store: it may not be mounted."""
+    from app.services.backend import Backend
+    from app.storage import StoreAwayError, StoreError
+
+    backend = Backend.from_settings(settings)
+    try:
+        next(backend.store.children("corpora"), None)
+    except StoreAwayError as error:
+        give_up(
+            f"{error} Here MUKA_STORE_DIR is {settings.resolved_store_dir()}. Are its files lost for good? "
+            "Then make that file there, and muka begins anew",
+            status=1,
+        )
+    except StoreError as error:
+        log.warning("%s", error)  # it may be well again in a moment; /readyz tells
+    finally:
+        backend.close()
 
 
 def migrate_schema(url: str) -> "SchemaState":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.cli.messages import give_up, usable_settings
-from app.cli.schema import require_schema
+from app.cli.schema import require_schema, require_store
 from app.cli.store import require_bucket
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
         settings = _bring_engine(settings, with_worker, stack)
     else:
         require_schema(settings)
+        require_store(settings)
     _say(settings, embedded, with_worker)
     run_http_server(settings, listening)
 
@@ -103,6 +104,7 @@ def _bring_engine(settings: "Settings", with_worker: bool, stack: ExitStack) -> 
     try:
         stack.enter_context(exclusive(settings.data_dir.resolve()))
         require_schema(settings)
+        require_store(settings)
         return stack.enter_context(embedded_engine(settings, with_worker=with_worker))
     except (DataFolderInUseError, BrokerNotStartedError, FileNotFoundError) as error:
         give_up(str(error), status=1)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from app.cli.client_session import URL, JsonOption, KeyOption, UrlOption, notes, results, session
 from app.cli.dry_run import end_dry_run, refuse_upload
-from app.cli.live_progress import fetch_student, job_bar
+from app.cli.live_progress import fetch_what_it_made, job_bar
 from app.cli.submission import merged, pairs, read_recipe, uploaded, with_labels
 from app.client import InputError, Job, MukaClient
 
@@ -62,9 +62,11 @@ def submit(
     layers: Annotated[
         int | None, typer.Option(help="Keep only the first layers.", rich_help_panel=TRAINING)
     ] = None,
-    method: Annotated[str | None, typer.Option(help="By default muka.", rich_help_panel=METHOD)] = None,
+    method: Annotated[
+        str | None, typer.Option(help="By default consensus; muka is the paper's.", rich_help_panel=METHOD)
+    ] = None,
     mc_samples: Annotated[
-        int | None, typer.Option(help="K, passes with dropout; 0: none.", rich_help_panel=METHOD)
+        int | None, typer.Option(help="Of muka: K, passes with dropout; 0: none.", rich_help_panel=METHOD)
     ] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Of the soft teacher weights.", rich_help_panel=METHOD)
@@ -86,7 +88,10 @@ def submit(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show the progress until the job has ended.")] = False,
     download_to: Annotated[
-        Path | None, typer.Option("--download", metavar="DIR", help="Wait, then fetch the student there.")
+        Path | None,
+        typer.Option(
+            "--download", metavar="DIR", help="Wait, then fetch the student (or texts.jsonl) there."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what the job would be; nothing is uploaded or submitted.")
@@ -95,7 +100,7 @@ def submit(
     url: UrlOption = URL,
     api_key: KeyOption = None,
 ) -> None:
-    """Make one student of several teachers and unlabelled texts."""
+    """Make one student of several teachers and unlabelled texts; --method ensemble labels the texts only."""
     with session(url, api_key) as client:
         base = read_recipe(recipe)
         named = [*(teachers or []), *(more_teachers or [])] or base.get("teachers") or []
@@ -136,11 +141,14 @@ def _follow_up(
         with job_bar(console) as show:
             job.wait(on_progress=show)
         if download_to:
-            fetch_student(client, job.student().id, download_to, console)
+            fetch_what_it_made(client, job, download_to, console)
     if as_json:
         results().print(job.amalgamation.model_dump_json())
-    elif job.has_ended:
+    elif job.has_ended and job.amalgamation.student_id:
         results().print(job.amalgamation.student_id)
+    elif job.has_ended:
+        results().print(job.id)
+        console.print(f"Its method trains no student. Every text with its label: muka texts {job.id}")
     else:
         results().print(job.id)
         console.print(f"It is {job.status}. Follow it: muka watch {job.id}")

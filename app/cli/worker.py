@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from app.cli.messages import give_up, usable_settings
-from app.cli.schema import refuse_other_schema
+from app.cli.schema import refuse_other_schema, require_store
 from app.cli.store import require_bucket
 
 CELERY = [
@@ -45,6 +45,7 @@ def worker(
         )
     if queue == Queue.AMALGAMATIONS:  # predictions need no database
         refuse_other_schema(settings)
+        require_store(settings)
     require_bucket(settings)
     command = CELERY if queue == Queue.AMALGAMATIONS else PREDICTOR
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606  (there is nothing for a shell to do)

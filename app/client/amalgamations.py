@@ -47,7 +47,7 @@ class Amalgamations:
             teachers: two or more. `{"model": …, "labels": {"old": "new", "other": None}}` renames and drops.
             corpus: id of an uploaded corpus, the corpus itself, or `{"texts": […]}`.
             student: `init_from`, `layers`.
-            method: `mc_samples`, `temperature`, `integration`, `reweight`, …
+            method: `name` (consensus, muka, …) and its settings: `temperature`, `mc_samples`, …
             training: `epochs`, `batch_size`, `learning_rate`, `max_length`, `seed`, …
             evaluation: a labelled corpus to measure on: its id, the corpus, or `{"corpus": id}`.
             name: for people.
@@ -153,6 +153,7 @@ class Amalgamations:
     def texts(self, job_id: str, *, orphans: bool = False, after: int = -1) -> Iterator[TextRow]:
         """Every text of the corpus: whom the teachers' certainty chose, and what the student answers.
 
+        Where the method trains no student, it is what the teachers answer together.
         They come as you go on, in the order of the corpus; connections that break are bridged.
 
         Args:

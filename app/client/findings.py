@@ -30,7 +30,7 @@ class TextRow(ApiObject):
     """Of each teacher's answer, in nats."""
     margin: float = 0.0
     label: str = ""
-    """The student's."""
+    """The student's; of a job without one, that of the teachers together."""
     probability: float = 0.0
     orphan: bool = False
     """No teacher is sure: the text's label may be missing."""

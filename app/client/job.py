@@ -153,10 +153,15 @@ class Job:
 
         Raises:
             JobFailedError, JobCancelledError: there is none.
-            MukaClientError: there is none yet.
+            MukaClientError: there is none yet, or the job's method trains none.
         """
         if self.amalgamation.student_id is None:
             self._raise_unless_succeeded()
+            if self.has_ended:
+                raise MukaClientError(
+                    f"{self.id} trained no student, as its method says: amalgamations.texts (`muka texts`) "
+                    "has what the teachers say together about every text, amalgamations.report the figures"
+                )
             raise MukaClientError(
                 f"{self.id} is {self.status}: call wait() first, the student comes at the end"
             )

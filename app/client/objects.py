@@ -200,6 +200,7 @@ class Amalgamation(ApiObject):
     failure: Failure | None = None
     transitions: list[Transition] = []
     student_id: str | None = None
+    """None also where the method trains no student: then `amalgamations.texts` has the answers."""
     report: dict[str, Any] | None = None
     metadata: dict[str, str] = {}
     created_at: datetime | None = None

@@ -71,7 +71,7 @@ Tags in angle brackets are left out of JSON pointers."""
 
 
 class StudentSpec(Part):
-    """Where the student starts from."""
+    """Where the student starts from. Left out where the method trains none."""
 
     init_from: Reference = Field(
         "teachers/0",
@@ -81,7 +81,7 @@ class StudentSpec(Part):
 
 
 class TrainingSpec(Part):
-    """How the student is trained."""
+    """How the student is trained; `max_length` and `precision` are also how the teachers read."""
 
     epochs: int = Field(3, ge=1, le=1000)
     batch_size: int = Field(32, ge=1, le=4096)
@@ -102,7 +102,10 @@ Interval = Annotated[
 
 
 class CheckpointSpec(Part):
-    """Which states of the training are kept beside the student, as models of their own."""
+    """Which states of the training are kept beside the student, as models of their own.
+
+    Left out where the method trains no student.
+    """
 
     every: Interval | None = Field(
         None,
@@ -115,7 +118,10 @@ class CheckpointSpec(Part):
 
 
 class EvaluationSpec(Part):
-    """A labelled corpus on which the student and its teachers are measured. Never trained on."""
+    """A labelled corpus on which the teachers, and the student if there is one, are measured.
+
+    Never trained on.
+    """
 
     corpus: Reference
 
@@ -129,7 +135,11 @@ class Recipe(Part):
         description="Id of an uploaded corpus, up to 1,000 texts, or a Hub data set."
     )
     student: StudentSpec = StudentSpec()
-    method: AnyMethod = Field(SPECS[DEFAULT](name=DEFAULT), description="How the student is made.")
+    method: AnyMethod = Field(
+        SPECS[DEFAULT](name=DEFAULT),
+        description="How the student is made. `ensemble` makes none: the job ends with what the teachers say "
+        "together about every text.",
+    )
     training: TrainingSpec = TrainingSpec()
     checkpoints: CheckpointSpec = CheckpointSpec()
     evaluation: EvaluationSpec | None = None

@@ -88,11 +88,12 @@ def _kind_faults(config: Mapping[str, Any]) -> Iterator[Fault]:
             "the model needs code of its own (`auto_map`), which muka never runs; "
             "use an architecture that is part of the transformers library",
         )
-    for field in (name for name in config if name.endswith("_implementation") and "/" in str(config[name])):
+    for name in (name for name in config if name.endswith("_implementation") and "/" in str(config[name])):
+        field = repr(name[-100:])[1:-1]  # half of a surrogate pair cannot be sent
         yield _fault(
             field,
             "custom_code",
-            f"`{field}` names code of its own ({str(config[field])[:100]!r}), which muka never runs; "
+            f"`{field}` names code of its own ({str(config[name])[:100]!r}), which muka never runs; "
             "leave the field out",
         )
     for field in LAYERS:

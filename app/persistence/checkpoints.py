@@ -103,7 +103,7 @@ def has_kept_student(session: Session, job_id: str) -> bool:
 
 
 def kept_files(session: Session, job_id: str, kept_seconds: float | None = None) -> set[str]:
-    """Keys of all files in the job's folder that a student or a checkpoint has.
+    """Keys of all files in the job's folder that a student or a checkpoint has, or that are its answer.
 
     With `kept_seconds` without checkpoints whose time is over, unless a live job needs them.
     """
@@ -113,7 +113,9 @@ def kept_files(session: Session, job_id: str, kept_seconds: float | None = None)
     ]
     if student := session.get(Student, student_of(job_id)):
         rows.append(student)
-    return {f"{row.storage_prefix}/{file['path']}" for row in rows for file in row.files}
+    kept = {f"{row.storage_prefix}/{file['path']}" for row in rows for file in row.files}
+    table = session.scalar(select(Amalgamation.text_table).where(Amalgamation.id == job_id))
+    return kept if table is None else kept | {table}
 
 
 def remove_expired(session: Session, job_id: str, kept_seconds: float) -> None:

@@ -7,7 +7,8 @@ from sqlalchemy import and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.status import TERMINAL, Status
-from app.persistence.tables import Amalgamation, Corpus, Model, Student
+from app.persistence.database import Database
+from app.persistence.tables import Amalgamation, Checkpoint, Corpus, Model, StoredOutput, Student
 from app.persistence.time import now
 
 
@@ -30,6 +31,14 @@ def knows_anything(session: Session) -> bool:
     """False in a database without a single object."""
     tables = (Amalgamation, Corpus, Model, Student)
     return any(session.scalar(select(exists(select(table.id)))) for table in tables)
+
+
+def names_no_file(database: Database) -> bool:
+    """Whether no row names a file of the store, so that an empty one is a new one."""
+    of_others = (Corpus.id, Model.id, Student.id, Checkpoint.amalgamation_id, StoredOutput.key)
+    named = (*map(select, of_others), select(Amalgamation.id).where(Amalgamation.text_table.is_not(None)))
+    with database.read() as session:
+        return not any(session.scalar(select(exists(rows))) for rows in named)
 
 
 def has_row(session: Session, table: type[Corpus | Model], object_id: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, not_, or_, select, update
 from sqlalchemy.orm import Session
 
+from app.domain.recipe import RECIPE_VERSION
 from app.domain.shards import ShardStatus, Unit
 from app.domain.status import Status
 from app.domain.stored_outputs import Computation
@@ -201,4 +202,6 @@ def _is_held() -> ColumnElement[bool]:
 
 
 def _no_job_waits() -> ColumnElement[bool]:
-    return not_(exists().where(Amalgamation.status == Status.QUEUED))
+    """None that a worker of this version could take: what newer ones are needed for does not keep it idle."""
+    known = Amalgamation.resolved["recipe_version"].as_integer() == RECIPE_VERSION
+    return not_(exists().where(Amalgamation.status == Status.QUEUED, known))

@@ -125,6 +125,8 @@ class Amalgamation(Owned, Base):
     report: Mapped[dict[str, Any] | None]
     """What the job found out, once it has succeeded."""
     student_id: Mapped[str | None] = mapped_column(String(40))
+    text_table: Mapped[str | None] = mapped_column(Text)
+    """Key of the table of its texts, where its method makes no student; a student has it in its folder."""
     keep_best: Mapped[bool] = mapped_column(default=False)
     """When it is cancelled, its newest checkpoint becomes its student."""
 

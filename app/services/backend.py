@@ -1,9 +1,11 @@
 """What every use case stands on, made once a process."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 from app.persistence.database import Database
+from app.persistence.leftovers import names_no_file
 from app.settings import Settings
 from app.storage import ArtifactStore, configured_store
 from app.task_queue import TaskQueue
@@ -21,10 +23,11 @@ class Backend:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Open what the settings name; nothing connects before its first use."""
+        database = Database(settings.resolved_database_url())
         return cls(
             settings=settings,
-            database=Database(settings.resolved_database_url()),
-            store=configured_store(settings),
+            database=database,
+            store=configured_store(settings, partial(names_no_file, database)),
             queue=TaskQueue(settings.broker_url),
         )
 

@@ -24,7 +24,8 @@ class Memory:
     """Of all teachers, which may be loaded one after the other."""
     largest_teacher_bytes: int | None
     training_bytes: int | None
-    """The model that the student starts from, with gradients and optimizer; fewer layers need less."""
+    """The model that the student starts from, with gradients and optimizer; fewer layers need less.
+    0 where none is trained."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Estimates:
     scoring_passes: int | None
     """Texts through teachers, without those that are stored already; an adaptive method may take fewer."""
     training_texts: int | None
-    """Texts through the student, over all epochs."""
+    """Texts through the student, over all epochs; 0 where the method trains none."""
     memory: Memory
     time: Time
 
@@ -74,8 +75,10 @@ def estimate(
     per_text = sum(1 if facts.can_be_sampled is False else 1 + samples for facts in teachers)
     if passes is None and texts is not None:
         passes = per_text * texts
-    trained = None if texts is None else recipe.training.epochs * texts
-    return Estimates(passes, trained, _memory(parameters, start_parameters), _time(passes, trained, reports))
+    trains = recipe.method.trains_student
+    trained = None if texts is None else trains * recipe.training.epochs * texts
+    memory = _memory(parameters, start_parameters if trains else 0)
+    return Estimates(passes, trained, memory, _time(passes, trained, reports))
 
 
 def _memory(parameters: Sequence[int | None], start: int | None) -> Memory:
@@ -89,7 +92,7 @@ def _memory(parameters: Sequence[int | None], start: int | None) -> Memory:
 
 
 def _time(passes: int | None, trained: int | None, reports: Sequence[Mapping[str, Any]]) -> Time:
-    speeds = [speed for report in reports if (speed := _speed(report))]
+    speeds = [speed for report in reports if (speed := _speed(report, trains=trained != 0))]
     if passes is None or trained is None:
         return Time(None, len(speeds), NO_TEXTS)
     if not speeds:
@@ -98,12 +101,15 @@ def _time(passes: int | None, trained: int | None, reports: Sequence[Mapping[str
     return Time(round(passes * scoring + trained * training + rest, 1), len(speeds), None)
 
 
-def _speed(report: Mapping[str, Any]) -> tuple[float, float, float] | None:
-    """Seconds a pass, a trained text, and for all that is neither; None where it is not whole."""
+def _speed(report: Mapping[str, Any], *, trains: bool) -> tuple[float, float, float] | None:
+    """Seconds a pass, a trained text, and for all that is neither; None where it does not tell what counts.
+
+    Jobs that trained and jobs that did not tell alike how fast the teachers are.
+    """
     throughput, seconds = report.get("throughput") or {}, report.get("seconds") or {}
     scoring = throughput.get("scoring_passes_per_second")
     training = throughput.get("training_texts_per_second")
-    if not scoring or not training:  # all was reused, or the report is of an older version
+    if not scoring or (trains and not training):  # all was reused, or the report is of an older version
         return None
     rest = sum(spent for stage, spent in seconds.items() if stage not in {"scoring", "training"})
-    return 1 / scoring, 1 / training, rest
+    return 1 / scoring, 1 / training if training else 0.0, rest

@@ -136,7 +136,8 @@ def _working_files(backend: Backend) -> Iterator[Leftover]:
 def working_files(session: Session, backend: Backend, job_id: str) -> list[str]:
     """Keys of what a job has left: nothing while it may go on from its checkpoints.
 
-    Afterwards everything but the models: a student kept by a cancel, and checkpoints until they expire.
+    Afterwards everything but the models (a student kept by a cancel, and checkpoints until they expire) and
+    the table of a job that makes no student.
     """
     job = leftovers.job_state(session, job_id, kept_seconds(backend))
     if job is not None and not job.is_over:

@@ -44,10 +44,8 @@ def resume(backend: Backend, owner: str, job_id: str) -> Job:
 
 def _refuse_status(row: Amalgamation) -> None:
     if row.status == Status.SUCCEEDED:
-        raise ConflictError(
-            f"the job has succeeded, there is nothing to resume; its student is {row.student_id}",
-            code="job_ended",
-        )
+        where = f"its student is {row.student_id}" if row.student_id else "its method makes no student"
+        raise ConflictError(f"the job has succeeded, there is nothing to resume; {where}", code="job_ended")
     if row.status not in TERMINAL:
         raise ConflictError(f"the job is {row.status}, it has not ended; wait for it", code="job_live")
 

@@ -63,6 +63,7 @@ def check(backend: Backend, owner: str, recipe: Recipe, *, is_whole: bool) -> Fi
     faults = findings.faults
     faults += _number_faults(len(recipe.teachers), backend.settings.max_teachers)
     faults += _text_faults(recipe)
+    faults += _student_faults(recipe)
     found = _look_up(backend, owner, recipe, faults, frozenset() if is_whole else {UNREADABLE})
     findings.found = found
     faults += _same_faults(recipe, found)
@@ -92,6 +93,19 @@ def _text_faults(recipe: Recipe) -> Iterator[Fault]:
     for pointer, strings in texts.items():
         if any("\0" in text for text in strings):
             yield Fault(pointer, "nul_character", "must not hold the character U+0000; remove it")
+
+
+def _student_faults(recipe: Recipe) -> Iterator[Fault]:
+    """Wishes for a student, where the method makes none. A training that will not be is let pass."""
+    if recipe.method.trains_student:
+        return
+    for name, part in (("student", recipe.student), ("checkpoints", recipe.checkpoints)):
+        for key, value in part.model_dump(exclude_defaults=True).items():
+            detail = (
+                f"is {value!r}, but the method {recipe.method.name} trains no student; leave {name} out, or "
+                "choose a method that trains one"
+            )
+            yield Fault(f"/{name}/{key}", "no_student", detail)
 
 
 # --- Models ----------------------------------------------------------------------------------------

@@ -7,16 +7,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from app.domain.errors import NotFoundError
 from app.persistence import corpora, owned
-from app.persistence.tables import Corpus, Student
+from app.persistence.tables import Amalgamation, Corpus, Student
 from app.services import jobs
 from app.services.backend import Backend
 from app.storage import ArtifactStore, StoreError
 from app.storage.corpus_texts import of_equal_size
 
 TABLE = "texts.parquet"
-"""In the student's folder; `worker.text_table` writes it."""
+"""In the student's folder; `worker.text_table` writes it. Without a student the job's row names it."""
 _BATCH_ROWS = 2048
 """What is in memory at once; also the rows of a Parquet row group that is sent."""
 _DIGITS = 6
@@ -95,10 +97,10 @@ def find(backend: Backend, owner: str, job_id: str) -> TextReport:
     """
     row = jobs.get(backend, owner, job_id).row
     with backend.database.read() as session:
-        student = owned.find(session, Student, row.student_id, owner=owner) if row.student_id else None
+        table_key = _table_key(session, row)
         corpus = owned.find(session, Corpus, row.resolved["corpus_id"], owner=owner)
         expired = corpus is not None and corpora.has_expired(session, corpus)
-    if student is None or row.report is None:
+    if table_key is None or row.report is None:
         why = (
             "its student was deleted, and the table with it; repeat the job"
             if row.report is not None
@@ -107,12 +109,20 @@ def find(backend: Backend, owner: str, job_id: str) -> TextReport:
         raise NotFoundError(why, code="texts_not_available")
     report = TextReport(
         backend.store,
-        f"{student.storage_prefix}/{TABLE}",
+        table_key,
         corpus.storage_key if corpus and not expired and backend.store.exists(corpus.storage_key) else None,
     )
     if not backend.store.exists(report.table_key):
         raise StoreError(f"{report.table_key} is missing")
     return report
+
+
+def _table_key(session: Session, row: Amalgamation) -> str | None:
+    """Of the job itself, where it makes no student; else in the folder of its student, while there is one."""
+    if row.text_table is not None:
+        return row.text_table
+    student = owned.find(session, Student, row.student_id, owner=row.owner) if row.student_id else None
+    return f"{student.storage_prefix}/{TABLE}" if student else None
 
 
 def as_json_lines(batches: Iterable[Any]) -> Iterator[bytes]:

@@ -1,25 +1,33 @@
-"""The store in a folder: of a laptop, or shared by API and workers over a network file system."""
+"""The store in a folder: of a laptop, or shared by API and workers over a network file system.
+
+A file system that is not mounted leaves an empty folder in its place. So that nothing is written into that,
+the store has a marker: it is made with the first file, and missed where the database knows of files.
+"""
 
 import os
 import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from app.storage.store import Measure, StoreError
+from app.storage.store import Measure, StoreAwayError, StoreError
 
 STAGING = ".staging"
+MARKER = ".muka-store"
+_ROOMS = ("corpora", "models", "scores", "jobs", "students")
 
 
 class FolderStore:
     """`ArtifactStore` over a folder. Renames are atomic, files and their folders are synced first."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, is_new: Callable[[], bool] = lambda: True) -> None:
+        """`is_new`: asked where there is no marker: whether nobody knows of anything in the store."""
         self.root = root
+        self._is_new = is_new
 
     def check(self) -> None:
         """Write, sync and remove a small file."""
@@ -32,6 +40,7 @@ class FolderStore:
     def staging(self) -> Iterator[Path]:
         """A fresh folder beside the artifacts, so that moving out of it is a rename."""
         with _store_errors():
+            self._make()
             parent = self.root / STAGING
             parent.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(dir=parent))
@@ -44,7 +53,8 @@ class FolderStore:
         """Sync the file, then rename it to its place."""
         with _store_errors():
             target = self._path(key)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._make()
+            _make_folder(target.parent)
             _sync(source)
             source.replace(target)
             _sync(target.parent)
@@ -53,34 +63,43 @@ class FolderStore:
         """Sync every file, then rename the folder to its place; an older one there is replaced."""
         with _store_errors():
             target = self._path(prefix)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self._make()
+            _make_folder(target.parent)
             for path in sorted(source.rglob("*")):
                 _sync(path)
             _sync(source)
             if target.exists():
-                with self.staging() as attic:
-                    target.rename(attic / "old")
-                    source.rename(target)
+                self._replace(target, source)
             else:
                 source.rename(target)
             _sync(target.parent)
 
+    def _replace(self, target: Path, source: Path) -> None:
+        with self.staging() as attic:
+            old = target.rename(attic / "old")
+            try:
+                source.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
+
     def exists(self, key: str) -> bool:
         """True when the file or folder is there."""
-        return self._path(key).exists()
+        with _store_errors("read"):
+            return self._found(self._path(key).exists())
 
     def size(self, key: str) -> int:
         """Bytes of the file."""
-        return self._path(key).stat().st_size
+        return self.local_path(key).stat().st_size
 
     def open(self, key: str) -> BinaryIO:
         """The file for reading."""
-        return self._path(key).open("rb")
+        return self.local_path(key).open("rb")
 
     def local_path(self, key: str) -> Path:
         """The path itself."""
         path = self._path(key)
-        if not path.exists():
+        if not self.exists(key):
             raise FileNotFoundError(f"the store holds no {key}")
         return path
 
@@ -109,7 +128,9 @@ class FolderStore:
 
     def children(self, prefix: str) -> Iterator[str]:
         """Entries of the folder."""
-        for path in _entries(self._path(prefix)):
+        paths = _entries(self._path(prefix))
+        self._found(bool(paths))
+        for path in paths:
             yield path.relative_to(self.root).as_posix()
 
     def measure(self, key: str) -> Measure:
@@ -130,6 +151,29 @@ class FolderStore:
         """What cannot be removed is there for the next time."""
         shutil.rmtree(self._unfinished(unfinished), ignore_errors=True)
 
+    def _make(self) -> None:
+        """Before something is written: the store is there, or begins here. Raises `StoreAwayError`."""
+        marker = self.root / MARKER
+        if not marker.exists():
+            self._found(False)
+            self.root.mkdir(parents=True, exist_ok=True)
+            marker.touch()
+
+    def _found(self, what: bool) -> bool:
+        """The same; raises `StoreAwayError` when it is not there because the whole store is not."""
+        marker = self.root / MARKER
+        if what or marker.exists() or self._is_new() or self._is_older_than_markers():
+            return what
+        if marker.exists():
+            return what  # somebody has made it, and told the database, while we looked
+        raise StoreAwayError(
+            f"the artifact store is away: its folder has no {MARKER}, although the database knows of files "
+            "in it; is it mounted?"
+        )
+
+    def _is_older_than_markers(self) -> bool:
+        return any(_entries(self.root / room) for room in _ROOMS)
+
     def _unfinished(self, key: str) -> Path:
         name = key.removeprefix(f"{STAGING}/")
         if "/" in name or name in {"", "..", key}:
@@ -149,7 +193,7 @@ def _entries(folder: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise StoreError(f"the artifact store cannot be read: {error.strerror or error}") from error
+        raise _told(error, "read") from error
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -168,11 +212,23 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 @contextmanager
-def _store_errors() -> Iterator[None]:
+def _store_errors(done: str = "written") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"the artifact store cannot be written: {error.strerror or error}") from error
+        raise _told(error, done) from error
+
+
+def _told(error: OSError, done: str) -> StoreError:
+    return StoreError(f"the artifact store cannot be {done}: {error.strerror or error}")
+
+
+def _make_folder(folder: Path) -> None:
+    """With those above it, each synced into the one that holds it: or all is lost with the power."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
 
 
 def _sync(path: Path) -> None:

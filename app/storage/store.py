@@ -8,11 +8,12 @@ Layout:
     models/<mdl-id>/<file>                       uploaded teachers
     scores/<digest>.safetensors                  teacher outputs of one shard, content-addressed
     jobs/<amg-id>/attempt-<n>/checkpoints/<step>/…
+    jobs/<amg-id>/attempt-<n>/texts.parquet      what `amalgamations.text_table` names
     students/<stu-id>/attempt-<n>/<file>         what `students.storage_prefix` names
 """
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, err
 
 class StoreError(Exception):
     """The store cannot read or write (disk full, permission, not mounted)."""
+
+
+class StoreAwayError(StoreError):
+    """In its place is something else, or nothing: it is not mounted, or the settings name another place."""
 
 
 @dataclass(frozen=True)
@@ -95,21 +100,24 @@ class ArtifactStore(Protocol):
         """Remove one of these; nothing happens when it is not there."""
 
 
-def open_store(root: Path) -> ArtifactStore:
-    """The store in a folder."""
+def open_store(root: Path, is_new: Callable[[], bool] = lambda: True) -> ArtifactStore:
+    """The store in a folder.
+
+    `is_new`: asked where the store is empty; False: it cannot be, so it must be away (`StoreAwayError`).
+    """
     from app.storage.folder import FolderStore  # noqa: PLC0415  (implementations load when they are chosen)
 
-    return FolderStore(root)
+    return FolderStore(root, is_new)
 
 
-def configured_store(settings: Settings) -> ArtifactStore:
-    """The store that the settings name.
+def configured_store(settings: Settings, is_new: Callable[[], bool] = lambda: True) -> ArtifactStore:
+    """The store that the settings name; `is_new` as for one in a folder.
 
     Raises:
         StoreError: they cannot be those of a bucket.
     """
     if settings.store_url is None:
-        return open_store(settings.resolved_store_dir())
+        return open_store(settings.resolved_store_dir(), is_new)
     from app.storage.local_files import LocalFiles  # noqa: PLC0415
     from app.storage.s3 import S3ArtifactStore  # noqa: PLC0415
     from app.storage.s3_bucket import Bucket  # noqa: PLC0415

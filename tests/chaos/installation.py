@@ -84,7 +84,7 @@ class Installation:
         return {
             "teachers": self.teachers,
             "corpus": self.corpus,
-            "method": {"mc_samples": 1},
+            "method": {"name": "muka", "mc_samples": 1},
             "training": training | {"max_length": next(self._numbers)},
         }
 

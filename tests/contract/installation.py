@@ -98,11 +98,14 @@ def _stock(client: MukaClient, backend: Backend, folder: Path) -> Stock:
         "teachers": models,
         "corpus": corpus,
         "evaluation": {"corpus": corpus},
-        "method": {"mc_samples": 2},
+        "method": {"name": "muka", "mc_samples": 2},
         "training": {"epochs": 3, "batch_size": 4},
         "checkpoints": {"every": "epoch", "keep": 3},
     }
     succeeded = client.amalgamations.submit(recipe).wait(timeout=3 * PATIENCE_SECONDS)
+    inputs = {name: recipe[name] for name in ("teachers", "corpus", "evaluation")}
+    together = client.amalgamations.submit(inputs | {"method": {"name": "ensemble", "mc_samples": 2}})
+    together.wait(timeout=PATIENCE_SECONDS)
     without_weights = [models[0], add_model(backend, ("a", "b"))]
     failed = client.amalgamations.submit(recipe | {"teachers": without_weights})
     cancelled = client.amalgamations.submit(recipe)
@@ -110,7 +113,7 @@ def _stock(client: MukaClient, backend: Backend, folder: Path) -> Stock:
     kept = {
         "corpus_id": [corpus],
         "model_id": models,
-        "job_id": [succeeded.id, succeeded.id, failed.id, cancelled.id],
+        "job_id": [succeeded.id, succeeded.id, together.id, failed.id, cancelled.id],
         "trained_job_id": [succeeded.id],
         "student_id": [succeeded.student().id],
         "checkpoint": [checkpoint.revision for checkpoint in succeeded.checkpoints()],

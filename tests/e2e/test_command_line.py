@@ -66,6 +66,28 @@ def test_folders_and_texts_become_a_student_in_one_command(
     assert (tmp_path / "again" / "model.safetensors").read_bytes() == student
 
 
+def test_the_ensemble_labels_the_corpus_and_makes_no_student(
+    service: Muka, inputs: Path, tmp_path: Path
+) -> None:
+    done = muka(
+        service, "submit", inputs / "billing", inputs / "shipping", "--rename", "0:LABEL_0=refund",
+        "--corpus", inputs / "inbox.txt", "--evaluation", inputs / "gold.jsonl", *QUICKLY,
+        "--method", "ensemble", "--download", tmp_path / "labelled",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    job_id = done.stdout.strip()
+    rows = [json.loads(line) for line in (tmp_path / "labelled" / "texts.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in rows] == list(TEXTS)
+    assert {row["label"] for row in rows} <= {"refund", "invoice", "other", "late", "lost"}
+    assert json.loads(muka(service, "list", "--json", "--limit", "1").stdout)["student_id"] is None
+
+    watched = muka(service, "watch", job_id)
+    assert watched.returncode == 0
+    assert "combining the teachers" in watched.stdout
+    assert "training" not in watched.stdout
+    assert "all teachers, by certainty" in muka(service, "report", job_id).stdout
+
+
 def test_a_job_that_is_not_waited_for_is_listed_and_cancelled(service: Muka, inputs: Path) -> None:
     submitted = muka(
         service, "submit", inputs / "billing", inputs / "shipping", "--rename", "0:LABEL_0=refund",

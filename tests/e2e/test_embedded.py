@@ -91,7 +91,7 @@ def inputs(site: Site, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
 
 def _job(site: Site, inputs: dict[str, Any], *, epochs: int = 120) -> str:
     training = {"epochs": epochs, "batch_size": 8, "learning_rate": 1e-3}
-    return add_job(site.database, **inputs, training=training, method={"mc_samples": 2})
+    return add_job(site.database, **inputs, training=training, method={"name": "muka", "mc_samples": 2})
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,11 @@ class Installation:
         corpus_id = add_corpus(self.database, self.store, TEXTS * 4)
         training = {"epochs": epochs, "batch_size": 8}
         return add_job(
-            self.database, teachers=teachers, corpus_id=corpus_id, training=training, method={"mc_samples": 1}
+            self.database,
+            teachers=teachers,
+            corpus_id=corpus_id,
+            training=training,
+            method={"name": "muka", "mc_samples": 1},
         )
 
     def trains(self, job_id: str, attempt: int) -> None:

@@ -55,7 +55,7 @@ class Site:
             teachers=models,
             corpus_id=corpus_id,
             training=training,
-            method={"mc_samples": passes},
+            method={"name": "muka", "mc_samples": passes},
         )
 
     def start(self, stack: ExitStack, *names: str) -> None:
@@ -122,6 +122,8 @@ def site(
         "MUKA_STORE_DIR": str(tmp_path / "store"),
         "MUKA_DATA_DIR": str(tmp_path / "data"),
         "MUKA_LEASE_SECONDS": "60",
+        "MUKA_SHARE_SECONDS": "0",
+        "MUKA_DISPATCH_AGAIN_SECONDS": "5",
     }
     database = Database(postgres_url)
     teachers = teacher_folders(tmp_path_factory.mktemp("teachers"))
@@ -168,6 +170,12 @@ def test_a_job_goes_before_help_and_a_cancel_ends_the_helpers(site: Site) -> Non
         site.start(stack, "one", "two")
         large = site.job(texts=4 * SHARDS * SHARD_TEXTS)
         helper = site.helper_at_work()
+        (child,) = wait_until(lambda: site.helpers(helper), "the helper is there")
+        os.kill(child, signal.SIGKILL)
+        again = wait_until(lambda: set(site.helpers(helper)) - {child}, "it is tried again", seconds=PATIENCE)
+        assert job_of(site.database, large).attempt == 1
+        assert again
+        assert site.helper_at_work() == helper
         small = site.job(texts=100, passes=2)
         assert site.ended(small).status == Status.SUCCEEDED
         assert site.holder(small) == helper

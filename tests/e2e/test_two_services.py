@@ -21,7 +21,7 @@ from tests.tiny_models import TEXTS, make_teacher
 
 KEY = "a-key-of-the-first-service"
 TRAINING = {"epochs": 4, "batch_size": 4, "learning_rate": 1e-3}
-METHOD = {"mc_samples": 1}
+METHOD = {"name": "muka", "mc_samples": 1}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Changes to inputs: of bytes, of JSON, of numbers. Every choice comes from the generator that is given."""
 
 import json
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -115,7 +116,7 @@ def _value(rng: Random, old: Any) -> Any:
         return rng.choice((*NUMBERS, *LARGE, old + 1, old - 1, -old, 2 * old))
     if isinstance(old, str) and rng.random() < 0.6:
         return rng.choice((*STRINGS, old + rng.choice(STRINGS), old[:-1], old.upper()))
-    nested: Any = rng.choice((*SCALARS, *STRINGS, *NUMBERS, *LARGE))
+    nested: Any = deepcopy(rng.choice((*SCALARS, *STRINGS, *NUMBERS, *LARGE)))  # lists are changed later
     if rng.random() < 0.02:
         for _ in range(rng.choice((5, 50, 300))):
             nested = rng.choice(([nested], {"a": nested}))

@@ -11,7 +11,7 @@ from app.domain.errors import ConflictError
 from app.domain.status import Status
 from app.persistence import checkpoints
 from app.persistence.losses import settle_loss
-from app.persistence.tables import Checkpoint, Model
+from app.persistence.tables import Checkpoint
 from app.services import jobs
 from app.services.backend import Backend
 from app.services.resuming import resume
@@ -32,12 +32,7 @@ def database_url(sqlite_url: str) -> str:
 @pytest.fixture
 def bench(bench: Bench) -> Bench:
     """Its teachers are uploads of the owner."""
-    with bench.database.write() as session:
-        for each in bench.teachers:
-            columns = {"id": each.object_id, "digest": each.digest, "storage_prefix": each.storage_prefix}
-            told = {"size_bytes": 1, "files": [], "labels": [], "parameters": 1}
-            kind = {"architecture": each.architecture, "model_type": "bert"}
-            session.add(Model(owner=OWNER, **columns, **told, **kind))
+    bench.upload_teachers()
     return bench
 
 

@@ -155,7 +155,7 @@ class TestSuccessOnPostgres(TestSuccess):
 
 class TestMethods:
     def test_adaptive_sampling_is_kept_for_all_teachers_together(self, bench: Bench) -> None:
-        method = {"adaptive": True, "mc_samples": 4}
+        method = {"name": "muka", "adaptive": True, "mc_samples": 4}
         first, second = bench.job(method=method), bench.job(method=method)
         bench.run(first)
         bench.run(second)
@@ -190,7 +190,7 @@ class TestRepeating:
         ("change", "passes"),
         [
             ({"method": {"mc_seed": 2}}, 2),
-            ({"method": {"mc_samples": 1}}, 1),
+            ({"method": {"name": "muka", "mc_samples": 1}}, 1),
             ({"training": {"max_length": 5}}, 3),
             ({"whole_method": {"name": "dfa"}}, 1),
         ],

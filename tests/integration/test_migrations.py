@@ -2,20 +2,20 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData, inspect, select, text
+from sqlalchemy import MetaData, RowMapping, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app.domain.shards import Unit
 from app.domain.stored_outputs import Computation
 from app.persistence import migrate, shards, workers
 from app.persistence.database import Database
-from app.persistence.tables import Base
+from app.persistence.tables import Amalgamation, Base
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,14 +84,9 @@ def test_a_filled_database_of_0_1_keeps_its_rows(empty_url: str) -> None:
 
 
 def test_a_filled_database_of_0_2_keeps_its_rows(empty_url: str) -> None:
-    migrate.upgrade(empty_url, "0002")
-    database = Database(empty_url)
-    with database.engine.begin() as connection:
-        for row in _OF_0_2:
-            connection.execute(text(row.format(at="2026-11-01 10:00:00.000000")))
-    before = _rows(database)
+    database, before = _filled(empty_url, "0002")
     migrate.upgrade(empty_url)
-    assert before == {name: rows for name, rows in _rows(database).items() if name in before}
+    assert _rows(database, before) == before
     with database.write() as session:
         workers.show(session, "wrk-1", name="w", host="h", pid=1, version="0.2")
         assert shards.open_all(session, "amg-1", 1, [Unit(0, 0)], Computation("float32", "cpu"))
@@ -100,16 +95,50 @@ def test_a_filled_database_of_0_2_keeps_its_rows(empty_url: str) -> None:
     database.close()
 
 
-def _rows(database: Database) -> dict[str, list[tuple[object, ...]]]:
-    """Everything that is in the tables."""
+def test_jobs_of_before_have_no_table_of_their_own_and_a_downgrade_forgets_nothing_else(
+    empty_url: str,
+) -> None:
+    database, before = _filled(empty_url, "0003")
+    migrate.upgrade(empty_url)
+    assert _rows(database, before) == before
+    with database.write() as session:
+        job = session.get_one(Amalgamation, "amg-1")
+        assert job.text_table is None
+        job.text_table = "jobs/amg-1/attempt-1/texts.parquet"
+    migrate.downgrade(empty_url, "0003")
+    assert _rows(database) == before
+    database.close()
+
+
+Rows = dict[str, list[dict[str, str]]]
+"""Of each table, by column."""
+
+
+def _filled(url: str, revision: str) -> tuple[Database, Rows]:
+    """A database of that revision with a row or more in its tables, and these."""
+    migrate.upgrade(url, revision)
+    database = Database(url)
+    with database.engine.begin() as connection:
+        for row in _OF_0_2:
+            connection.execute(text(row.format(at="2026-11-01 10:00:00.000000")))
+    return database, _rows(database)
+
+
+def _rows(database: Database, known: Rows | None = None) -> Rows:
+    """Everything that is in the tables; `known`: in those tables and columns only."""
     inspected = MetaData()
     inspected.reflect(database.engine)
+    tables = inspected.tables.keys() - {"alembic_version"} if known is None else known.keys()
     with database.engine.connect() as connection:
-        return {
-            name: [tuple(map(str, row)) for row in connection.execute(select(table))]
-            for name, table in inspected.tables.items()
-            if name != "alembic_version"
-        }
+        found = {name: connection.execute(select(inspected.tables[name])).mappings().all() for name in tables}
+    return {
+        name: [{key: str(row[key]) for key in _columns(row, name, known)} for row in rows]
+        for name, rows in found.items()
+    }
+
+
+def _columns(row: RowMapping, table: str, known: Rows | None) -> Iterable[str]:
+    return row.keys() if not known or not known[table] else known[table][0]
 
 
 _OF_0_2 = (

@@ -1,13 +1,15 @@
 """What a running job does when something that it stands on fails: it waits so long and no longer, or ends
-with what to do; in this process, with a Hub, a Postgres and limits of memory that are real."""
+with what to do; in this process, with a Hub, a Postgres, a store and limits of memory that are real."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,11 +23,16 @@ from sqlalchemy import make_url
 
 from app.domain.recipe import ResolvedTeacher
 from app.domain.status import Status
+from app.persistence.database import Database
+from app.persistence.leftovers import names_no_file
 from app.persistence.tables import Model
 from app.services.backend import Backend
 from app.services.resuming import resume
+from app.settings import Settings
+from app.storage import open_store
 from app.task_queue import TaskQueue
 from tests.bench import Bench, at, stop_at
+from tests.chaos.disk import small_disk
 from tests.hub_server import Hub, hub_server, take_for_the_hub
 from tests.jobs import OWNER, events_of, job_of
 from worker import teachers
@@ -167,6 +174,139 @@ def _admit(server_url: str, name: str, admitted: bool) -> None:
             connection.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
             )
+
+
+class TestTheStore:
+    """Its folder is moved away, as a share is that is not mounted any more; or is a small disk of its own."""
+
+    @pytest.fixture
+    def bench(self, database: Database, folders: list[Path], tmp_path: Path) -> Bench:
+        settings = Settings(data_dir=tmp_path, store_patience_seconds=60)
+        store = open_store(settings.resolved_store_dir(), partial(names_no_file, database))
+        return Bench.at(settings, database, store, folders)
+
+    @pytest.fixture
+    def away(self, bench: Bench) -> Iterator["Away"]:
+        moved = Away(bench.settings.resolved_store_dir())
+        yield moved
+        moved.comes_back()
+
+    @pytest.mark.parametrize(
+        ("nth", "mount_point"), [(1, True), (2, False), (3, True), (4, False), (5, True)]
+    )
+    def test_that_is_away_for_a_moment_is_waited_for_in_every_stage(
+        self, bench: Bench, away: "Away", nth: int, mount_point: bool
+    ) -> None:
+        undisturbed, job_id = bench.job(), bench.job(training={"max_length": 64})
+        assert bench.run(undisturbed) == 0
+        lease = bench.lease(job_id)
+
+        def goes() -> None:
+            away.goes(mount_point=mount_point)
+            at(lease, "warning", 2, away.comes_back)
+
+        at(lease, "stage", nth, goes)
+        assert bench.run(job_id, lease) == 0
+        job = job_of(bench.database, job_id)
+        assert (job.status, job.attempt, job.losses) == (Status.SUCCEEDED, 1, 0), job.failure
+        assert bench.weights(job_id) == bench.weights(undisturbed)
+        assert away.found_in_its_place == []
+        told = _warnings(bench, job_id)
+        assert [each.rpartition("; ")[2] for each in told] == ["tried again in 0.5 s", "tried again in 1 s"]
+        assert all(each.startswith("the artifact store is away") for each in told)
+        assert list(bench.store.unfinished()) == []
+
+    def test_that_stays_away_ends_the_job_which_is_resumed_when_it_is_back(
+        self, bench: Bench, away: "Away"
+    ) -> None:
+        bench.settings = bench.settings.model_copy(update={"store_patience_seconds": 2.0})
+        job_id = bench.job()
+        for teacher in bench.teachers:
+            _add_model(bench, teacher)
+        lease = bench.lease(job_id)
+        at(lease, "checkpoint", 2, away.goes)
+        assert bench.run(job_id, lease) == 0
+        failure = job_of(bench.database, job_id).failure
+        assert failure is not None
+        assert (failure["code"], failure["stage"], failure["retryable"]) == (
+            "storage_error",
+            "training",
+            True,
+        )
+        assert "/resume" in failure["hint"]
+        told = _warnings(bench, job_id)
+        assert len(told) == 3, told  # after 0, 0.5 and 1.5 s
+        away.comes_back()
+        queue = TaskQueue("redis://127.0.0.1:1/0")
+        resume(Backend(bench.settings, bench.database, bench.store, queue), OWNER, job_id)
+        assert bench.run(job_id) == 0
+        assert job_of(bench.database, job_id).status == Status.SUCCEEDED
+        assert "going on from step 2" in [event.message for event in events_of(bench.database, job_id)]
+
+    @pytest.mark.parametrize(
+        ("reason", "status"),
+        [(StopReason.CANCELLED, Status.CANCELLED), (StopReason.WARM_STOP, Status.QUEUED)],
+    )
+    def test_nobody_who_stops_waits_for_it(
+        self, bench: Bench, away: "Away", reason: StopReason, status: Status
+    ) -> None:
+        job_id = bench.job()
+        lease = bench.lease(job_id)
+        at(lease, "checkpoint", 2, away.goes)
+        at(lease, "warning", 4, lambda: lease.stop(reason))  # of 4 s
+        started = time.monotonic()
+        assert bench.run(job_id, lease) == 0
+        assert time.monotonic() - started < 20
+        assert job_of(bench.database, job_id).status == status
+        assert len(_warnings(bench, job_id)) == 4
+        away.comes_back()
+        if status == Status.QUEUED:
+            assert bench.run(job_id) == 0
+            assert job_of(bench.database, job_id).status == Status.SUCCEEDED
+
+    def test_that_is_full_is_not_waited_for(self, bench: Bench, folders: list[Path], tmp_path: Path) -> None:
+        with small_disk(tmp_path / "disk", "4m") as disk:
+            bench = Bench.at(bench.settings, bench.database, open_store(disk.seen / "store"), folders)
+            job_id = bench.job()
+            lease = bench.lease(job_id)
+            at(lease, "checkpoint", 1, disk.fill)
+            assert bench.run(job_id, lease) == 0
+            failure = job_of(bench.database, job_id).failure
+            assert failure is not None
+            assert (failure["code"], failure["retryable"]) == ("storage_error", True)
+            assert "space" in failure["message"]
+            assert _warnings(bench, job_id) == []
+
+    def test_a_model_that_is_gone_from_it_is_not_asked_for_again(self, bench: Bench) -> None:
+        job_id = bench.job()
+        bench.store.delete(bench.teachers[1].storage_prefix or "")
+        assert bench.run(job_id) == 0
+        failure = job_of(bench.database, job_id).failure
+        assert failure is not None
+        assert failure["code"] == "teacher_not_found"
+        assert _warnings(bench, job_id) == []
+
+
+class Away:
+    """Takes the folder of a store away, and brings it back."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._elsewhere = root, root.with_name("elsewhere")
+        self.found_in_its_place: list[Path] = []
+
+    def goes(self, *, mount_point: bool = False) -> None:
+        """With or without an empty folder in its place."""
+        self._root.rename(self._elsewhere)
+        if mount_point:
+            self._root.mkdir()
+
+    def comes_back(self) -> None:
+        if not self._elsewhere.exists():
+            return
+        if self._root.exists():
+            self.found_in_its_place += self._root.iterdir()
+            shutil.rmtree(self._root)
+        self._elsewhere.rename(self._root)
 
 
 class TestMemory:

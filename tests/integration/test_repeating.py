@@ -72,7 +72,7 @@ def test_the_recipe_in_muka_json_makes_the_same_student(
             "name": "repeated",
             "teachers": [teachers[0], {"model": teachers[1], "labels": {"other": None, "food": "meal"}}],
             "corpus": {"texts": list(TEXTS)},
-            "method": {"mc_samples": 2},
+            "method": {"name": "muka", "mc_samples": 2},
             "training": {"epochs": 1, "batch_size": 4, "seed": 3},
             "evaluation": {"corpus": gold},
             "metadata": {"team": "support"},

@@ -1,5 +1,6 @@
 """Shards of a job's scoring change hands by compare-and-set, whoever dies, and however late. Both engines."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, update
 
+from app.domain.recipe import RECIPE_VERSION
 from app.domain.shards import TOGETHER, ShardStatus, Unit
 from app.domain.status import Status
 from app.domain.stored_outputs import Computation
@@ -89,6 +91,14 @@ class TestTaking:
         with database.write() as session:
             assert shards.help_wanted(session, job_id) is None
             assert amalgamations.claim(session, waiting, worker="other", lease_seconds=60)
+            assert shards.help_wanted(session, job_id) == 1
+        assert take(database, job_id) is not None
+
+    def test_a_job_that_only_newer_workers_can_take_keeps_nobody_from_helping(
+        self, database: Database, job_id: str
+    ) -> None:
+        add_job(database, recipe_version=RECIPE_VERSION + 1)
+        with database.write() as session:
             assert shards.help_wanted(session, job_id) == 1
         assert take(database, job_id) is not None
 
@@ -249,7 +259,7 @@ class TestSharing:
 
     def _sharing(self, settings: Settings, lease: Lease, least: int | None) -> Sharing:
         own = settings.model_copy(
-            update={"share_shards": least, "lease_seconds": 60, "heartbeat_seconds": 0.1}
+            update={"share_shards": least, "share_seconds": 0, "lease_seconds": 60, "heartbeat_seconds": 0.1}
         )
         return Sharing(own, lease, HERE, lambda: None)
 
@@ -271,6 +281,19 @@ class TestSharing:
             with database.read() as session:
                 assert shards.computation_of(session, holder.job_id, 1) is None
         assert messages_of(database, holder.job_id) == before
+
+    def test_it_is_shared_once_it_shows_that_it_takes_long(
+        self, settings: Settings, database: Database, holder: Lease
+    ) -> None:
+        self._show(database)
+        sharing = self._sharing(settings, holder, 2)
+        sharing._settings = sharing._settings.model_copy(update={"share_seconds": 0.5})
+        shared = []
+        for _ in sharing.share(UNITS, lambda _: None):
+            with database.read() as session:
+                shared.append(shards.computation_of(session, holder.job_id, 1) is not None)
+            time.sleep(0.15)  # five more take longer than half a second
+        assert shared == [False, *[True] * 5]
 
     def test_what_a_helper_does_is_told_and_what_it_loses_is_taken_over(
         self, settings: Settings, database: Database, holder: Lease

@@ -33,7 +33,10 @@ from worker.sharing import Sharing
 
 ROOT = Path(__file__).parents[2]
 SHARDS = 2
-METHODS = {"fixed": {"mc_samples": 3}, "adaptive": {"mc_samples": 6, "adaptive": True}}
+METHODS = {
+    "fixed": {"name": "muka", "mc_samples": 3},
+    "adaptive": {"name": "muka", "mc_samples": 6, "adaptive": True},
+}
 TRAINING = {"epochs": 1, "batch_size": 256, "max_length": 16}
 
 
@@ -81,7 +84,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, folders: list[Path]) -> Call
 @pytest.fixture
 def bench(tmp_path: Path, database_url: str, redis_url: str, folders: list[Path]) -> Iterator[Bench]:
     """Of the worker `here`, which sees another one that is idle."""
-    bench = _bench(tmp_path, database_url, folders, share_shards=2, broker_url=redis_url)
+    bench = _bench(tmp_path, database_url, folders, share_shards=2, share_seconds=0, broker_url=redis_url)
     with bench.database.write() as session:
         workers.show(session, "wrk-1", name="helper 0", host="here", pid=1, version="0.2")
     yield bench

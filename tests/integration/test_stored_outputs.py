@@ -160,6 +160,7 @@ from pathlib import Path
 from tests.jobs import add_job
 from worker.lease import Lease
 from worker.muka import TeacherOutputs
+from worker.patience import Patience
 from worker.stored_outputs import Shelf, computation
 
 url, root, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
@@ -168,7 +169,8 @@ here = computation("float32", torch.device("cpu"))
 hits = 0
 for _ in range(12):
     job_id = add_job(database)
-    shelf = Shelf(store, Lease(database, job_id, 1, lease_seconds=60, heartbeat_seconds=1), here)
+    lease = Lease(database, job_id, 1, lease_seconds=60, heartbeat_seconds=1)
+    shelf = Shelf(Patience(store, lease, 0), here)
     numbers = chance.sample(range(5), 3)
     keys = {number: f"scores/{number}.safetensors" for number in numbers}
     there = shelf.need(list(keys.values()))

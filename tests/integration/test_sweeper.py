@@ -244,6 +244,22 @@ class TestLiveJobs:
         assert _names(sweep(backend)) == {f"jobs/{old}", f"jobs/{done}"}
         assert backend.store.exists(f"jobs/{fresh}")
 
+    def test_the_table_of_a_job_without_a_student_stays_until_the_job_is_deleted(
+        self, backend: Backend
+    ) -> None:
+        job_id, _ = add_job(backend.database), add_job(backend.database)
+        dead, kept = (_put(backend.store, f"jobs/{job_id}/attempt-{n}") for n in (1, 2))
+        _claim(backend, job_id)
+        with backend.database.write() as session:
+            session.get_one(Amalgamation, job_id).text_table = f"{kept}/file"
+        assert list(sweep(backend)) == [], "the job has not ended"
+        _end(backend, job_id, Status.SUCCEEDED, days_ago=1000)
+        assert _names(sweep(backend)) == {dead}
+        assert list(backend.store.list(f"jobs/{job_id}")) == [f"{kept}/file"]
+        jobs.delete(backend, OWNER, job_id)
+        assert not backend.store.exists(f"jobs/{job_id}")
+        assert list(sweep(backend)) == []
+
     def test_a_corpus_that_a_job_takes_at_this_moment_stays(self, backend: Backend) -> None:
         corpus_id = add_corpus(backend.database, backend.store, ["a"])
         _expire(backend, corpus_id)

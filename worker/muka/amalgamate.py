@@ -15,7 +15,7 @@ from worker.muka.evaluate import agreement, choice_statistics
 from worker.muka.fine_tune import advance, default_device
 from worker.muka.forward import feature_width
 from worker.muka.label_space import LabelSpace
-from worker.muka.methods import Evidence, Method, Muka, Need, Supervision
+from worker.muka.methods import Evidence, Method, Need, Supervision, get_method
 from worker.muka.model_card import write_model_card
 from worker.muka.recipe import Sampling, Training
 from worker.muka.scoring import SHARD_SIZE, TeacherOutputs, score_shard
@@ -42,7 +42,7 @@ def amalgamate(
         texts: The corpus.
         student: Folder of the encoder to start from; by default that of the first teacher.
         layers: Keep only the first so many encoder layers.
-        method: The paper's by default.
+        method: Consensus by default; the paper's is `get_method("muka")`.
         training: The paper's by default.
         output_dir: Where to save the student with its card, if anywhere.
         progress: Whether to show bars.
@@ -55,7 +55,7 @@ def amalgamate(
         ValueError: Fewer than two teachers, or a method that trains no student.
         MukaLibraryError: See `worker.muka.errors`.
     """
-    method, training, device = method or Muka(), training or Training(), device or default_device()
+    method, training, device = method or get_method(), training or Training(), device or default_device()
     _check(teachers, texts, method)
     start = Path(student) if student is not None else _folder(teachers[0])
     loaded = [t if isinstance(t, Teacher) else Teacher.load(Path(t), device=device) for t in teachers]

@@ -1,12 +1,21 @@
 """Reading a Hugging Face folder with care: local files, safetensors, no foreign code, no noise."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
@@ -21,6 +30,10 @@ MAX_LAYERS = 256
 """The deepest have about a hundred; a thousand take half a minute to build."""
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 """Under the names that the families of transformers give them."""
+_MOST_TIMES = 8
+"""As many weights as a number of a file may hold, where they are packed."""
+_NEW_NUMBERS = 1 << 26
+"""That may be missing: an encoder gets a new head."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
@@ -117,6 +130,39 @@ def require_safetensors(folder: Path) -> None:
             hint="Convert them with model.save_pretrained(folder), which writes safetensors.",
         )
     raise TeacherNotFoundError(f"{folder.name}: there are no weights (*.safetensors)")
+
+
+def require_weights_for(folder: Path, config: PretrainedConfig) -> None:
+    """Refuse a config that asks for many more weights than there are: minutes and gigabytes would go into
+    drawing them, before anybody saw that they are missing.
+
+    Raises:
+        TeacherNotClassifierError: Says how many there are; or the config makes no model at all.
+    """  # noqa: D205  (the first sentence is longer than a line)
+    try:
+        with torch.device("meta"), quiet_transformers():
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    except Exception as error:  # whatever a config asks for is built in one of a hundred families
+        raise TeacherNotClassifierError(
+            f"{folder.name}: no model can be made from config.json: {error}"
+        ) from error
+    asked, there = sum(each.numel() for each in model.parameters()), _numbers_in(folder)
+    if asked > _MOST_TIMES * there + _NEW_NUMBERS:
+        raise TeacherNotClassifierError(
+            f"{folder.name}: the config asks for {asked:,} weights, there are {there:,}",
+            hint="Give the config.json that was saved with these weights.",
+        )
+
+
+def _numbers_in(folder: Path) -> int:
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                total += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118  (no mapping)
+        except SafetensorError as error:
+            raise TeacherNotFoundError(f"{folder.name}: the weights cannot be read: {error}") from error
+    return total
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -20,7 +20,13 @@ from worker.muka.batching import Rows, padding_id, tokenise
 from worker.muka.errors import StudentNotUsableError
 from worker.muka.forward import forward, usable_positions
 from worker.muka.memory import TokenBudget, in_token_batches, is_out_of_memory
-from worker.muka.model_folder import load_tokenizer, quiet_transformers, read_config, require_safetensors
+from worker.muka.model_folder import (
+    load_tokenizer,
+    quiet_transformers,
+    read_config,
+    require_safetensors,
+    require_weights_for,
+)
 from worker.muka.precision import autocast, resolve
 from worker.muka.recipe import Precision
 from worker.muka.seeds import derive_seed, seeded
@@ -145,6 +151,7 @@ def create_student(path: Path, labels: Sequence[str], *, layers: int | None = No
     """
     config = _student_config(path, labels, layers)
     require_safetensors(path)
+    require_weights_for(path, config)
     tokenizer = load_tokenizer(path)
     if config.pad_token_id is None:
         config.pad_token_id = padding_id(tokenizer)

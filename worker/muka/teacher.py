@@ -20,7 +20,13 @@ from worker.muka.errors import TeacherNotClassifierError, TeacherNotFoundError
 from worker.muka.forward import usable_positions
 from worker.muka.label_space import teacher_labels
 from worker.muka.memory import is_out_of_memory
-from worker.muka.model_folder import load_tokenizer, quiet_transformers, read_config, require_safetensors
+from worker.muka.model_folder import (
+    load_tokenizer,
+    quiet_transformers,
+    read_config,
+    require_safetensors,
+    require_weights_for,
+)
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
 from worker.muka.uncertainty import dropout_modules
@@ -150,6 +156,7 @@ def load_trained_classifier(folder: Path, config: PretrainedConfig, dtype: torch
         TeacherNotClassifierError: Weights are missing from the checkpoint or have other shapes.
         TeacherNotFoundError: The files cannot be read.
     """
+    require_weights_for(folder, config)
     try:
         with quiet_transformers():
             model, info = AutoModelForSequenceClassification.from_pretrained(

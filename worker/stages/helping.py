@@ -42,7 +42,7 @@ def help_out(work: Assignment, lease: ShardLease) -> bool:
     helper: _Helper | None = None
     run.stop_if_asked()
     while (unit := lease.take(mine)) is not None:
-        helper = helper or _Helper.of(run, Shelf(work.store, lease, mine))
+        helper = helper or _Helper.of(run, Shelf(work.patience, mine))
         helper.compute(unit)
         lease.finish()
         run.stop_if_asked()
@@ -59,7 +59,7 @@ class _Helper:
     @classmethod
     def of(cls, run: Run, shelf: Shelf) -> "_Helper":
         work = run.assignment
-        texts = read_texts(work.store, work.corpus, run.scratch)
+        texts = work.patience.insist(lambda: read_texts(work.store, work.corpus, run.scratch))
         models = work.resolved.teachers
 
         def folder(index: int) -> Path:

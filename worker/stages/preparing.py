@@ -16,6 +16,7 @@ def prepare(run: Run) -> None:
         models.append(work.resolved.student)
     for done, model in enumerate(models):
         run.stop_if_asked()
-        run.folders.append(patiently(partial(folder_of, model, work.store), run.wait))
+        find = partial(folder_of, model, work.store)
+        run.folders.append(work.patience.insist(partial(patiently, find, run.wait)))
         run.progress.advance(done + 1, len(models) + 1)
-    run.texts = read_texts(work.store, work.corpus, run.scratch)
+    run.texts = work.patience.insist(lambda: read_texts(work.store, work.corpus, run.scratch))

@@ -11,6 +11,7 @@ import torch
 from worker.assignment import Assignment
 from worker.corpus import Texts
 from worker.muka import LabelSpace, Method, StoppedError, Training, get_method
+from worker.patience import wait
 from worker.progress import Progress
 
 
@@ -66,11 +67,7 @@ class Run:
 
     def wait(self, seconds: float, why: str) -> None:
         """Let time pass, and tell of it; a reason to stop ends it."""
-        self.assignment.lease.tell("warning", f"{why}; tried again in {seconds:g} s")
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            self.stop_if_asked()
-            time.sleep(min(0.2, seconds))
+        wait(self.assignment.lease, seconds, why)
 
     def counter(self, total: int) -> Callable[[float], None]:
         """Adds up what the library says is done, and is where long passes without `should_stop` end."""

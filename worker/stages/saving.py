@@ -23,6 +23,7 @@ class Saving:
     def __init__(self, run: Run) -> None:
         self._run, self._lease = run, run.assignment.lease
         self._stored = Checkpoints(run.assignment.store, self._lease.job_id, self._lease.attempt)
+        self._insist = run.assignment.patience.insist
         self._saved = 0
 
     @property
@@ -35,7 +36,7 @@ class Saving:
 
     def resumable(self) -> list[Path]:
         """Where the training may go on, most steps first."""
-        return self._stored.resumable()
+        return self._insist(self._stored.resumable)
 
     def save(self, checkpoint: Checkpoint, student: Student) -> None:
         """In the middle of the training, or where it is asked to stop. Raises `LeaseLostError`."""
@@ -65,7 +66,8 @@ class Saving:
             checkpoints.prune(session, job_id, keep)
             return checkpoints.kept_files(session, job_id)
 
-        self._stored.forget(self._lease.write(prune))
+        kept = self._lease.write(prune)
+        self._insist(lambda: self._stored.forget(kept))
 
     def _place(self, checkpoint: Checkpoint) -> dict[str, Any]:
         position, epochs = checkpoint.position, self._run.training.epochs
@@ -78,6 +80,9 @@ class Saving:
         }
 
     def _put(self, place: dict[str, Any], student: Student, write: Callable[[Path], None]) -> str:
+        return self._insist(lambda: self._put_once(place, student, write))
+
+    def _put_once(self, place: dict[str, Any], student: Student, write: Callable[[Path], None]) -> str:
         work, job_id, step = self._run.assignment, self._lease.job_id, place["step"]
         told = report.of_checkpoint(work, place)
         with work.store.staging() as staged:
@@ -98,4 +103,5 @@ class Saving:
     def _tidy(self, newest: str) -> None:
         job_id, keep = self._lease.job_id, max(1, self._run.assignment.recipe.checkpoints.keep)
         left = self._lease.write(lambda session: checkpoints.prune(session, job_id, keep))
-        self._stored.tidy(newest, {checkpoint.storage_prefix for checkpoint in left})
+        kept = {checkpoint.storage_prefix for checkpoint in left}
+        self._insist(lambda: self._stored.tidy(newest, kept))

@@ -7,6 +7,7 @@ from pathlib import Path
 from app.domain.stored_outputs import Asked
 from worker.asking import Asking, WaitingTeacher
 from worker.corpus import Texts
+from worker.muka import Teacher
 from worker.scores import Scores, Scoring, Share, alone
 from worker.sharing import Sharing
 from worker.stages.run import Run
@@ -48,7 +49,7 @@ def _ask(
     run: Run, texts: Texts, asked: Asked, on_texts: Callable[[float], None], share: Share = alone
 ) -> list[Scores]:
     work, precision = run.assignment, run.training.precision
-    shelf = Shelf(work.store, work.lease, computation(precision, run.device))
+    shelf = Shelf(work.patience, computation(precision, run.device))
     scoring = Scoring(Asking(shelf, asked, precision, on_texts, run.should_stop), run.scratch, share)
     teachers = [waiting(run, index, run.folders.__getitem__) for index in range(len(work.resolved.teachers))]
     return scoring.score(teachers, texts)
@@ -57,6 +58,9 @@ def _ask(
 def waiting(run: Run, index: int, folder: Callable[[int], Path]) -> WaitingTeacher:
     """A teacher, loaded with the labels and in the precision of the job when it is first asked."""
     teacher, precision = run.assignment.resolved.teachers[index], run.training.precision
-    return WaitingTeacher(
-        teacher.digest, lambda: load_teacher(teacher, folder(index), device=run.device, precision=precision)
-    )
+    insist = run.assignment.patience.insist
+
+    def load() -> Teacher:
+        return insist(lambda: load_teacher(teacher, folder(index), device=run.device, precision=precision))
+
+    return WaitingTeacher(teacher.digest, load)

@@ -74,7 +74,8 @@ def _fresh_student(run: Run) -> Student:
     """From a teacher's encoder, or from the last folder, which is a model of its own."""
     start, spec = run.assignment.resolved.student, run.assignment.recipe.student
     folder = run.folders[start.teacher or 0] if start.source is None else run.folders[-1]
-    student = create_student(folder, run.labels.labels, layers=spec.layers, seed=run.training.seed)
+    seed, insist = run.training.seed, run.assignment.patience.insist
+    student = insist(lambda: create_student(folder, run.labels.labels, layers=spec.layers, seed=seed))
     return student.to(run.device)
 
 

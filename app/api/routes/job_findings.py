@@ -72,14 +72,17 @@ def get_amalgamation_report(
 def get_amalgamation_metrics(
     request: Request, job_id: JobId, backend: BackendDep, owner: OwnerDep
 ) -> Response:
-    """As far as it has come; empty before the training begins. Steps that were repeated are there once."""
+    """As far as it has come; empty before the training begins, and where the method trains no student.
+
+    Steps that were repeated are there once.
+    """
     return represent(request, Metrics.of(jobs.training_curve(backend, owner, job_id)))
 
 
 @router.get(
     "/{job_id}/texts",
     operation_id="get_amalgamation_texts",
-    summary="Every text of the corpus: whom the teachers' certainty chose, and what the student answers",
+    summary="Every text of the corpus: whom the teachers' certainty chose, and the student's answer",
     response_class=Response,
     responses=_TEXTS | problems(NotFoundError, TEXTS_NOT_AVAILABLE),
 )
@@ -97,6 +100,8 @@ def get_amalgamation_texts(
     ] = None,
 ) -> Response:
     """Streamed, as JSON Lines or Parquet; go on with `after` = the last `row` that you have.
+
+    Where the method trains no student (`ensemble`), the answer is that of the teachers together.
 
     `?orphans=true` lists the texts that fit no teacher: when they are alike, a label is missing.
     """

@@ -114,6 +114,20 @@ class TestAccepted:
         assert job["labels"] == ["refund", "invoice", "late"]
         assert job["teachers"][0]["labels"] == ["refund", "invoice", None]
 
+    def test_a_method_that_trains_no_student_takes_what_it_leaves_unused(
+        self, api: TestClient, body: Json
+    ) -> None:
+        unused = {
+            "student": {"init_from": "teachers/0", "layers": None},
+            "checkpoints": {"every": None, "keep": 1},
+            "training": {"epochs": 9, "max_length": 64},
+        }
+        answer = api.post("/amalgamations", json=body | unused | {"method": {"name": "ensemble"}})
+        assert answer.status_code == 202, answer.text
+        recipe = answer.json()["recipe"]
+        assert (recipe["method"]["mc_samples"], recipe["training"]["max_length"]) == (16, 64)
+        assert api.post("/amalgamations", json=recipe).json()["recipe"] == recipe
+
     def test_two_teachers_with_the_same_labels_are_an_ensemble(
         self, api: TestClient, body: Json, backend: Backend
     ) -> None:
@@ -162,7 +176,7 @@ class TestAllFaultsAtOnce:
                 "corpus": gone,
                 "student": {"init_from": "teachers/9"},
                 "training": {"epochs": 0, "learning_rate": "fast"},
-                "method": {"mc_samples": 10_000},
+                "method": {"name": "muka", "mc_samples": 10_000},
                 "evaluation": {"corpus": add_corpus(backend)},
                 "colour": "red",
             },
@@ -181,6 +195,30 @@ class TestAllFaultsAtOnce:
         }
         assert _count(backend, Amalgamation) == 0
         assert _count(backend, Event) == 0
+
+    def test_a_student_that_the_method_does_not_train(
+        self, api: TestClient, body: Json, backend: Backend
+    ) -> None:
+        wishes = {
+            "method": {"name": "ensemble"},
+            "student": {"init_from": body["teachers"][1], "layers": 1},
+            "checkpoints": {"every": "epoch", "keep": 3},
+            "evaluation": {"corpus": add_corpus(backend)},
+        }
+        answer = api.post("/amalgamations", json=body | wishes)
+        assert {fault["pointer"]: fault["code"] for fault in answer.json()["errors"]} == {
+            "/student/init_from": "no_student",
+            "/student/layers": "no_student",
+            "/checkpoints/every": "no_student",
+            "/checkpoints/keep": "no_student",
+            "/evaluation/corpus": "corpus_without_labels",
+        }
+        assert answer.json()["errors"][1]["detail"] == (
+            "is 1, but the method ensemble trains no student; leave student out, or choose a method that "
+            "trains one"
+        )
+        planned = api.post("/amalgamations/plan", json=body | wishes).json()
+        assert [fault["code"] for fault in planned["problems"]].count("no_student") == 4
 
     def test_fewer_than_two_teachers_and_an_unknown_corpus(self, api: TestClient, body: Json) -> None:
         faults = _faults(api, {"teachers": body["teachers"][:1], "corpus": "cor-x"})
@@ -207,7 +245,7 @@ class TestRefused:
         ({"training": {"epochs": 0}}, "/training/epochs", "greater_than_equal"),
         ({"training": {"learning_rate": float("nan")}}, "/training/learning_rate", "finite_number"),
         ({"training": {"learning_rate": float("inf")}}, "/training/learning_rate", "finite_number"),
-        ({"method": {"mc_samples": 10_000}}, "/method/mc_samples", "less_than_equal"),
+        ({"method": {"name": "muka", "mc_samples": 10_000}}, "/method/mc_samples", "less_than_equal"),
         ({"unknown": 1}, "/unknown", "extra_forbidden"),
         ({"training": {"epoch": 1}}, "/training/epoch", "extra_forbidden"),
         ({"a/b~c": 1}, "/a~1b~0c", "extra_forbidden"),

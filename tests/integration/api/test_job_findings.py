@@ -18,7 +18,7 @@ from app.persistence.tables import Amalgamation, Corpus
 from app.persistence.time import now
 from app.services import text_report
 from app.services.backend import Backend
-from tests.api_objects import add_student
+from tests.api_objects import add_student, put_folder
 
 ROWS = 5000
 """More than a batch, and more than a row group."""
@@ -169,6 +169,26 @@ class TestTexts:
             answer = api.get(f"/amalgamations/{job_id}/texts")
             assert (answer.status_code, answer.json()["code"]) == (404, "texts_not_available")
             assert why in answer.json()["detail"]
+
+    def test_without_a_student_the_job_itself_has_the_table_until_it_is_deleted(
+        self, api: TestClient, backend: Backend, body: dict[str, Any], advance: Callable[..., None]
+    ) -> None:
+        job_id = api.post("/amalgamations", json=body).json()["id"]
+        prefix = f"jobs/{job_id}/attempt-1"
+        put_folder(backend, prefix, {"texts.parquet": parquet(table(10), 4)})
+        advance(job_id, Status.SUCCEEDED, text_table=f"{prefix}/texts.parquet", report=REPORT)
+        assert api.get(f"/amalgamations/{job_id}").json()["student_id"] is None
+        rows = lines(api.get(f"/amalgamations/{job_id}/texts?after=3&limit=2"))
+        assert [(row["row"], row["label"]) for row in rows] == [(4, "refund"), (5, "late")]
+        read = pq.read_table(io.BytesIO(api.get(f"/amalgamations/{job_id}/texts?format=parquet").content))
+        assert read.drop_columns(["text"]).equals(table(10))
+        assert api.get(f"/amalgamations/{job_id}/metrics").json() == {"steps": [], "series": {}}
+        assert api.get(f"/amalgamations/{job_id}/checkpoints").json()["data"] == []
+        refused = api.post(f"/amalgamations/{job_id}/resume").json()
+        assert (refused["code"], "makes no student" in refused["detail"]) == ("job_ended", True)
+        assert api.delete(f"/amalgamations/{job_id}").status_code == 204
+        assert not backend.store.exists(prefix)
+        assert api.get(f"/amalgamations/{job_id}/texts").status_code == 404
 
     def test_a_table_that_is_gone_is_a_503_without_a_path(
         self, api: TestClient, backend: Backend, job: str

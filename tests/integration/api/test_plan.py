@@ -175,7 +175,9 @@ class TestEstimates:
         _configure(backend, body["teachers"][0], ("refund", "invoice"))
         off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         _configure(backend, body["teachers"][1], ("late", "lost"), **off)
-        told = _plan(api, body | {"method": {"mc_samples": 8}, "training": {"epochs": 4}})["estimates"]
+        told = _plan(api, body | {"method": {"name": "muka", "mc_samples": 8}, "training": {"epochs": 4}})[
+            "estimates"
+        ]
         assert (told["scoring_passes"], told["training_texts"]) == (100 * (1 + 8 + 1), 400)
         plain = _plan(api, body | {"method": {"name": "vanilla_kd"}})["estimates"]
         assert plain["scoring_passes"] == 200
@@ -183,6 +185,20 @@ class TestEstimates:
     def test_memory_is_weights_and_optimizer(self, api: TestClient, body: Json) -> None:
         told = _plan(api, body)["estimates"]["memory"]
         assert told == {"teachers_bytes": 8000, "largest_teacher_bytes": 4000, "training_bytes": 16_000}
+
+    def test_without_a_student_there_is_no_training_in_them(
+        self, api: TestClient, backend: Backend, body: Json, advance: Callable[..., None]
+    ) -> None:
+        speeds = ({"training_texts_per_second": 10.0}, {"training_texts_per_second": None})
+        for training, seconds in zip(speeds, ({"evaluating": 7}, {"evaluating": 3}), strict=True):
+            report = {"throughput": {"scoring_passes_per_second": 50.0, **training}, "seconds": seconds}
+            advance(add_job(backend.database), Status.SUCCEEDED, report=report)
+        told = _plan(api, body | {"method": {"name": "ensemble", "mc_samples": 0}})["estimates"]
+        assert (told["scoring_passes"], told["training_texts"]) == (200, 0)
+        assert told["memory"]["training_bytes"] == 0
+        assert told["time"] == {"seconds": 200 / 50 + 5, "from_jobs": 2, "reason": None}
+        trained = _plan(api, body)["estimates"]["time"]
+        assert trained["from_jobs"] == 1, "one that trained nothing does not tell how fast a training is"
 
     def test_time_is_null_with_a_reason_until_a_job_has_finished(
         self, api: TestClient, backend: Backend, body: Json, advance: Callable[..., None]
@@ -196,7 +212,7 @@ class TestEstimates:
             report = {"throughput": throughput, "seconds": seconds}
             advance(add_job(backend.database), Status.SUCCEEDED, report=report)
         advance(add_job(backend.database), Status.SUCCEEDED, report={"throughput": {}})
-        body |= {"method": {"mc_samples": 0}, "training": {"epochs": 1}}
+        body |= {"method": {"name": "muka", "mc_samples": 0}, "training": {"epochs": 1}}
         told = _plan(api, body)["estimates"]["time"]
         assert told == {"seconds": 200 / 100 + 100 / 10 + 5, "from_jobs": 3, "reason": None}
 

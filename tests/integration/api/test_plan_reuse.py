@@ -65,7 +65,7 @@ def body(backend: Backend, teachers: list[ResolvedTeacher]) -> Json:
     return {
         "teachers": [teacher.reference for teacher in teachers],
         "corpus": add_corpus(backend.database, backend.store, MANY),
-        "method": {"mc_samples": 2},
+        "method": {"name": "muka", "mc_samples": 2},
         "training": {"epochs": 1, "max_length": 8},
     }
 
@@ -104,8 +104,8 @@ def test_what_is_foretold_is_what_the_next_job_finds(
     all_of_it = {"shards": 2, "shards_stored": 2, "passes": 0}
     assert _planned(api, body) == ([all_of_it] * 2, 0)
     for change in (
-        {"method": {"mc_samples": 2, "temperature": 0.5}, "student": {"layers": 1}},
-        {"method": {"mc_samples": 3}},
+        {"method": {"name": "muka", "mc_samples": 2, "temperature": 0.5}, "student": {"layers": 1}},
+        {"method": {"name": "muka", "mc_samples": 3}},
         {"method": {"name": "cfl"}},
         {"training": {"epochs": 1, "max_length": 7}},
     ):
@@ -129,7 +129,7 @@ def test_half_of_it_is_told_as_half(
 def test_adaptive_samples_of_all_teachers_go_together(
     api: TestClient, backend: Backend, body: Json, run: Callable[[Json], list[Json]]
 ) -> None:
-    body |= {"method": {"mc_samples": 2, "adaptive": True}}
+    body |= {"method": {"name": "muka", "mc_samples": 2, "adaptive": True}}
     run(body)
     assert _planned(api, body)[1] == 0
     with backend.database.write() as session:

@@ -39,6 +39,11 @@ def test_everyone_is_measured_on_all_texts_and_on_those_of_each_teacher(told: di
     assert told["teachers"][0]["accuracy_by_teacher"] == [0.5, 0.0]
 
 
+def test_without_a_student_the_others_figures_are_the_same(told: dict) -> None:
+    found = evaluate_all(SPACE, GOLD, ANSWERS, None, Ensemble(mc_samples=0, integration="hard"))
+    assert found == {name: figures for name, figures in told.items() if name != "student"}
+
+
 def test_a_student_that_is_always_certain_is_off_by_its_errors(told: dict) -> None:
     assert told["student"]["calibration_error"] == pytest.approx(0.25)
 

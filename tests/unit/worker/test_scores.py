@@ -19,6 +19,7 @@ from worker.asking import Asking, WaitingTeacher
 from worker.corpus import Texts
 from worker.lease import Lease
 from worker.muka import Sampling, Teacher
+from worker.patience import Patience
 from worker.scores import Scores, Scoring
 from worker.stored_outputs import Shelf, computation
 
@@ -71,7 +72,9 @@ class Desk:
 def desk(store: ArtifactStore, folders: list[Path], sqlite_url: str, tmp_path: Path) -> Iterator[Desk]:
     database = Database(sqlite_url)
     lease = Lease(database, add_job(database), 1, lease_seconds=60, heartbeat_seconds=1)
-    yield Desk(Shelf(store, lease, computation("float32", torch.device("cpu"))), folders, tmp_path)
+    yield Desk(
+        Shelf(Patience(store, lease, 0), computation("float32", torch.device("cpu"))), folders, tmp_path
+    )
     database.close()
 
 

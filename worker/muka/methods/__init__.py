@@ -40,9 +40,11 @@ def _registered() -> Mapping[str, type[Method]]:
 
 
 METHODS: Mapping[str, type[Method]] = _registered()
+DEFAULT = "consensus"
+"""For who names none; `muka` is the paper's."""
 
 
-def get_method(name: str = "muka", **settings: Any) -> Method:
+def get_method(name: str = DEFAULT, **settings: Any) -> Method:
     """The method of that name with these settings, and its own defaults for the rest.
 
     Raises:
@@ -71,6 +73,7 @@ def catalogue() -> dict[str, Any]:
 
 
 __all__ = [
+    "DEFAULT",
     "METHODS",
     "Evidence",
     "GoldenKL",

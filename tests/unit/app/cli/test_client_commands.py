@@ -96,6 +96,49 @@ def test_download_of_a_student_that_is_not_there_says_so(server: ScriptedServer,
     assert "no /students/stu-1/files" in done.stderr
 
 
+TOGETHER = {"id": JOB, "status": "succeeded", "student_id": None}
+ROWS = b'{"row": 0, "text": "x", "label": "refund"}\n{"row": 1, "text": "\xe2\x80\xa8", "label": "late"}\n'
+
+
+def _check_texts(folder: Path) -> None:
+    assert [path.name for path in folder.iterdir()] == ["texts.jsonl"]
+    lines = (folder / "texts.jsonl").read_bytes().split(b"\n")
+    assert [json.loads(line)["label"] for line in lines[:-1]] == ["refund", "late"]
+
+
+def test_of_a_job_without_a_student_its_texts_are_downloaded(server: ScriptedServer, tmp_path: Path) -> None:
+    server.on("GET", URL, Reply.of(TOGETHER))
+    server.on("GET", f"{URL}/texts", Reply(body=ROWS))
+    done = muka("download", JOB, str(tmp_path / "here"), "--url", server.url)
+    assert done.returncode == 0, done.stderr
+    assert f"is in {tmp_path / 'here' / 'texts.jsonl'}" in done.stderr
+    _check_texts(tmp_path / "here")
+
+
+def test_submitting_such_a_job_ends_with_its_id_and_where_the_answers_are(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.on("POST", "/amalgamations", Reply.of({"id": JOB, "status": "queued"}, status=202))
+    server.on("GET", URL, Reply.of(TOGETHER))
+    server.on("GET", f"{URL}/texts", Reply(body=ROWS))
+    command = ("submit", "a/b", "c/d", "--corpus", "cor-" + "0" * 32, "--method", "ensemble")
+    done = muka(*command, "--download", str(tmp_path / "here"), "--url", server.url)
+    assert (done.returncode, done.stdout) == (0, f"{JOB}\n"), done.stderr
+    assert f"muka texts {JOB}" in done.stderr
+    assert json.loads(server.seen("POST", "/amalgamations")[0].body)["method"] == {"name": "ensemble"}
+    _check_texts(tmp_path / "here")
+
+
+def test_a_download_of_texts_that_breaks_off_leaves_no_file_of_that_name(
+    server: ScriptedServer, tmp_path: Path
+) -> None:
+    server.on("GET", URL, Reply.of(TOGETHER))
+    server.on("GET", f"{URL}/texts", Reply(body=ROWS + b"no row\n"))
+    done = muka("download", JOB, str(tmp_path), "--url", server.url)
+    assert done.returncode == 3
+    assert not (tmp_path / "texts.jsonl").exists()
+
+
 def test_one_teacher_is_refused_before_anything_is_sent(server: ScriptedServer) -> None:
     done = muka("submit", "a/b", "--corpus", "cor-1", "--url", server.url)
     assert done.returncode == 3
@@ -133,6 +176,14 @@ def test_a_dry_run_shows_the_plan_and_ends_as_submitting_would(server: ScriptedS
         assert told in refused.stdout
     assert accepted.stdout.startswith('{"would_be_accepted":true')
     assert not server.seen("POST", "/amalgamations")
+
+
+def test_a_dry_run_says_when_no_student_would_be_trained(server: ScriptedServer) -> None:
+    estimates = {"scoring_passes": 200, "training_texts": 0, "memory": {"training_bytes": 0}}
+    server.on("POST", "/amalgamations/plan", Reply.of(PLAN | {"estimates": estimates}))
+    done = muka("submit", "a/b", "c/d", "--corpus", "cor-" + "0" * 32, "--dry-run", "--url", server.url)
+    assert "passes    200 texts through teachers, no student is trained" in done.stdout
+    assert "to train" not in done.stdout
 
 
 def test_a_dry_run_uploads_nothing(server: ScriptedServer, tmp_path: Path) -> None:
@@ -179,6 +230,17 @@ def test_report_shows_teachers_figures_and_orphans(server: ScriptedServer) -> No
     ):
         assert told in words
     assert json.loads(as_json.stdout) == REPORT
+
+
+def test_report_of_a_job_without_a_student_shows_the_others(server: ScriptedServer) -> None:
+    figures = {"accuracy": 0.5, "macro_f1": 0.4, "calibration_error": 0.1}
+    evaluation = {"texts": 40, "ensemble": figures, "naive_ensemble": figures, "teachers": [figures] * 2}
+    told = {key: value for key, value in REPORT.items() if key != "agreement"}
+    server.on("GET", f"{URL}/report", Reply.of(told | {"orphans": {"texts": 0}, "evaluation": evaluation}))
+    shown = muka("report", JOB, "--url", server.url)
+    assert shown.returncode == 0, shown.stderr
+    assert "all teachers, by certainty" in shown.stdout
+    assert "student" not in shown.stdout
 
 
 def test_texts_prints_json_lines(server: ScriptedServer) -> None:

@@ -21,7 +21,9 @@ class TestMerged:
         assert merged({}, {"student": {"layers": None}, "teachers": [], "name": None}) == {}
 
     def test_zero_is_a_value(self) -> None:
-        assert merged({}, {"method": {"mc_samples": 0}}) == {"method": {"mc_samples": 0}}
+        assert merged({}, {"method": {"name": "muka", "mc_samples": 0}}) == {
+            "method": {"name": "muka", "mc_samples": 0}
+        }
 
 
 class TestWithLabels:

@@ -104,6 +104,15 @@ def test_the_student_is_fetched_by_the_jobs_id_of_it(server: ScriptedServer, cli
     assert client.amalgamations.get("amg-1").student().labels == ["refund", "invoice"]
 
 
+def test_a_job_that_made_no_student_says_where_its_answers_are(
+    server: ScriptedServer, client: MukaClient
+) -> None:
+    server.on("GET", URL, job_of("running"), job_of("succeeded", student_id=None))
+    job = client.amalgamations.get("amg-1").wait(poll_seconds=0)
+    with pytest.raises(MukaClientError, match=r"amg-1 trained no student.*amalgamations\.texts"):
+        job.student()
+
+
 def test_cancel_updates_the_job(server: ScriptedServer, client: MukaClient) -> None:
     server.on("GET", URL, job_of("running"))
     server.on("POST", f"{URL}/cancel", job_of("cancelling"))

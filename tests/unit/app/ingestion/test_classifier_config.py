@@ -71,6 +71,8 @@ def test_code_of_a_part_is_refused_too() -> None:
     """transformers would fetch an attention kernel from any repository that a config names."""
     for name in ("attn_implementation", "_attn_implementation"):
         assert _codes(_refused(**{name: "kernels-community/flash-attn2"})) == ["custom_code"]
+    told = str(_refused(**{"\ud800attn_implementation": "acme/kernel"}))
+    assert r"`\ud800attn_implementation` names code" in told
     check_classifier_config(GOOD | {"attn_implementation": "sdpa"})
 
 

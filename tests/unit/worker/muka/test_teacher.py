@@ -155,6 +155,12 @@ class TestRefusals:
         ):
             Teacher.load(_edit_config(folder, num_hidden_layers=10**6))
 
+    def test_more_weights_than_there_are(self, folder):
+        with pytest.raises(
+            TeacherNotClassifierError, match=r"asks for 32,\d{3},\d{3},\d{3} weights, there are"
+        ):
+            Teacher.load(_edit_config(folder, max_position_embeddings=10**9))
+
     def test_a_tokenizer_that_gives_up_at_its_first_text(self, folder):
         """Rust's panic is no `Exception`."""
         shutil.copyfile(PANIC, folder / "tokenizer.json")
