@@ -43,9 +43,9 @@ def worker(
         give_up(
             "set MUKA_BROKER_URL to the service's Redis (`muka serve` alone brings its own workers along)"
         )
+    require_bucket(settings)
     if queue == Queue.AMALGAMATIONS:  # predictions need no database
         refuse_other_schema(settings)
         require_store(settings)
-    require_bucket(settings)
     command = CELERY if queue == Queue.AMALGAMATIONS else PREDICTOR
     os.execv(sys.executable, [sys.executable, *command])  # noqa: S606  (there is nothing for a shell to do)

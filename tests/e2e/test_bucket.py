@@ -53,7 +53,7 @@ def cluster(
         "MUKA_DATABASE_URL": empty_postgres_url(),
         "MUKA_BROKER_URL": redis_url,
         "MUKA_STORE_URL": bucket_url,
-        "MUKA_LEASE_SECONDS": "10",
+        "MUKA_LEASE_SECONDS": "30",
         **s3_server.environment,
     }
     command = [sys.executable, "-m", "app.cli", "migrate"]
