@@ -28,6 +28,12 @@ FILE = described(
     Repr_Digest="`sha-256=:…:` over the whole file; not of archives.",
 )
 PART_OF_FILE = FILE | described(Content_Range="Which bytes, of how many.")
+LINKED = described(
+    Location="Where the file is.",
+    ETag="Of the content: its sha256. The other server has validators of its own.",
+    X_Linked_Etag="The same.",
+    X_Linked_Size="Of the whole file, in bytes.",
+)
 _OF_PROBLEMS = {
     "401": described(WWW_Authenticate="`Bearer`"),
     "403": described(WWW_Authenticate="With the scope that the key lacks."),

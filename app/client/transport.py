@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -27,6 +27,8 @@ LONGEST_RETRY_AFTER = 60.0
 
 FIRST_DELAY = 0.25
 """Seconds before the first retry; doubled for each further one, with jitter."""
+
+_MOST_REDIRECTS = 5
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -105,20 +107,51 @@ class Transport:
     def stream(
         self, path: str, headers: Mapping[str, str], *, timeout: float | None = None
     ) -> Iterator[httpx.Response]:
-        """One GET whose body is read bit by bit; redirects (to an object store) are followed.
+        """One GET whose body is read bit by bit; redirects to a bucket are followed, without the key.
 
         `timeout`: seconds until a silent connection counts as broken, if not the client's own.
         """
+        patience = httpx.Timeout(timeout or self.timeout, connect=min(self.timeout, 10))
+        request = self._http.build_request("GET", path, headers=dict(headers), timeout=patience)
         try:
-            patience = httpx.Timeout(timeout or self.timeout, connect=min(self.timeout, 10))
-            options: dict[str, Any] = {"headers": dict(headers), "timeout": patience}
-            with self._http.stream("GET", path, follow_redirects=True, **options) as answer:
-                if answer.is_error:
-                    answer.read()
-                    _accepted(answer)
+            answer = self._http.send(request, stream=True)
+            for _ in range(_MOST_REDIRECTS):
+                if answer.next_request is None:
+                    break
+                answer.close()
+                request = _redirected(answer, answer.next_request)
+                answer = self._http.send(request, stream=True)
+            with closing(answer):
+                self._refuse_error(answer)
                 yield answer
         except httpx.TransportError as error:
-            raise self.connection_failed(error) from error
+            raise self._broken(error, request.url) from error
+
+    def _refuse_error(self, answer: httpx.Response) -> None:
+        if answer.next_request is not None:
+            raise UnexpectedAnswerError(
+                f"{answer.url} redirects without end: is this the URL of a muka service?"
+            )
+        if answer.is_error and self._is_own(answer.url):
+            answer.read()
+            raise _error_of(answer)
+        if answer.is_error:
+            raise ConnectionFailedError(
+                f"{answer.url.host}, where the service keeps its files, answered {answer.status_code}: try "
+                "again later, or see the service's log"
+            )
+
+    def _is_own(self, url: httpx.URL) -> bool:
+        own = self._http.base_url
+        return (url.scheme, url.host, url.port) == (own.scheme, own.host, own.port)
+
+    def _broken(self, error: httpx.TransportError, url: httpx.URL) -> ConnectionFailedError:
+        if self._is_own(url):
+            return self.connection_failed(error)
+        return ConnectionFailedError(
+            f"the connection to {url.host}, where the service keeps its files, failed ({error}): try "
+            "again, or have the service's MUKA_STORE_PUBLIC_URL name an address that is reached from here"
+        )
 
     def connection_failed(self, error: httpx.TransportError) -> ConnectionFailedError:
         """The error with a way out."""
@@ -137,6 +170,17 @@ class Transport:
         for retry in range(self._retries):
             yield FIRST_DELAY * 2**retry * random.uniform(0.75, 1.25)
         yield None
+
+
+def _redirected(answer: httpx.Response, to: httpx.Request) -> httpx.Request:
+    """What httpx has made of the request, without the key; `If-Range` is heeded here, where it is understood.
+
+    The bucket's server has validators of its own.
+    """
+    known = answer.headers.get("ETag")
+    if known is not None and to.headers.pop("If-Range", known) != known:
+        to.headers.pop("Range", None)
+    return to
 
 
 def seconds_to_wait(answer: httpx.Response) -> float | None:

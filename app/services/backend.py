@@ -7,7 +7,7 @@ from typing import Self
 from app.persistence.database import Database
 from app.persistence.leftovers import names_no_file
 from app.settings import Settings
-from app.storage import ArtifactStore, open_store
+from app.storage import ArtifactStore, configured_store
 from app.task_queue import TaskQueue
 
 
@@ -27,7 +27,7 @@ class Backend:
         return cls(
             settings=settings,
             database=database,
-            store=open_store(settings.resolved_store_dir(), partial(names_no_file, database)),
+            store=configured_store(settings, partial(names_no_file, database)),
             queue=TaskQueue(settings.broker_url),
         )
 

@@ -54,6 +54,11 @@ class Download:
             if isinstance(part, StoredFile) and not _is_whole(store, part):
                 raise StoreError(f"{part.key} is missing or has another size than {part.size_bytes} bytes")
 
+    def url(self, store: ArtifactStore) -> str | None:
+        """Where clients fetch it without us: a single file of a store that others reach, too."""
+        only = self.parts[0] if len(self.parts) == 1 else None
+        return store.url(only.key) if isinstance(only, StoredFile) else None
+
     def read(self, store: ArtifactStore, start: int, stop: int) -> Generator[bytes]:
         """The bytes from `start` up to `stop`, in chunks: memory stays flat."""
         offset = 0
