@@ -28,6 +28,8 @@ def find(
 
     `lock`: who deletes an object locks it before asking whether a job needs it; see `hold_all`.
     """
+    if owner is not None and not lock:
+        return next(iter(find_all(session, table, [object_id], owner=owner)), None)
     query = select(table).where(table.id == object_id)
     if owner is not None:
         query = query.where(table.owner == owner)

@@ -124,7 +124,8 @@ def list_amalgamations(
     operation_id="get_amalgamation",
     summary="Show a job",
     response_model=Amalgamation,
-    responses=problems(NotFoundError) | {200: {"headers": ETAG | RETRY_AFTER}} | NOT_MODIFIED,
+    responses=problems(NotFoundError)
+    | {200: {"headers": ETAG | RETRY_AFTER}, 304: NOT_MODIFIED[304] | {"headers": ETAG | RETRY_AFTER}},
 )
 async def get_amalgamation(
     request: Request,
