@@ -112,8 +112,8 @@ def _engine(url: str) -> Engine:
 def _postgres(url: str) -> Engine:
     engine = create_engine(
         url,
-        pool_size=10,
-        max_overflow=20,
+        pool_size=20,
+        max_overflow=10,
         pool_timeout=10,
         connect_args=_PATIENCE,
         json_deserializer=from_json,  # a job has eight JSON columns, and the standard library is slower
