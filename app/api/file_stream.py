@@ -48,12 +48,18 @@ async def read_ahead(chunks: Chunks) -> AsyncGenerator[Chunk]:
             chunks.close()
 
 
-def _take(chunks: Chunks) -> Chunk | asyncio.Task[Chunk | None]:
+def _take(chunks: Chunks) -> Chunk | asyncio.Task[Chunk]:
     chunk = next(chunks, b"")
-    return asyncio.create_task(to_thread.run_sync(next, chunks, b"")) if chunk is None else chunk
+    return asyncio.create_task(to_thread.run_sync(_wait, chunks)) if chunk is None else chunk
 
 
-def _close(chunks: Chunks, last: asyncio.Task[Chunk | None]) -> None:
+def _wait(chunks: Chunks) -> Chunk:
+    while (chunk := next(chunks, b"")) is None:  # there may be several things to wait for
+        pass
+    return chunk
+
+
+def _close(chunks: Chunks, last: asyncio.Task[Chunk]) -> None:
     chunks.close()
     if not last.cancelled():
         last.exception()  # who left does not need to hear of it

@@ -1,11 +1,13 @@
 """Bytes of a download: the same whether the system has them in memory, in part, or not at all."""
 
+import asyncio
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from app.api.file_stream import read_ahead
 from app.services import downloads
 from app.services.downloads import CHUNK_BYTES, Download, StoredFile
 from app.storage import ArtifactStore, StoreError
@@ -42,6 +44,16 @@ def test_every_byte_comes_wherever_it_is(store: ArtifactStore, path: Path, from_
         chunks = [chunk for chunk in _download().read(store, start, stop) if chunk is not None]
         assert b"".join(chunks) == (b"head" + CONTENT + b"tail")[start:stop]
         assert all(0 < len(chunk) <= CHUNK_BYTES for chunk in chunks)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell")
+def test_a_stream_has_all_of_what_only_the_disk_has(store: ArtifactStore, path: Path) -> None:
+    _forget(path, 0)
+
+    async def main() -> bytes:
+        return b"".join([chunk async for chunk in read_ahead(_download().read(store, 0, len(CONTENT) + 8))])
+
+    assert asyncio.run(main()) == b"head" + CONTENT + b"tail"
 
 
 @pytest.mark.skipif(not downloads._NOWAIT, reason="only Linux can tell")

@@ -112,6 +112,17 @@ def test_what_is_there_is_taken_without_a_thread_and_others_come_in_between() ->
     assert len(set(seen)) > 5, "it came to its turn while chunks were sent"
 
 
+def test_several_waits_before_one_chunk_are_no_end() -> None:
+    def chunks() -> Generator[bytes | None]:
+        yield b"head"
+        yield None  # to open the file
+        yield None  # to read it
+        yield b"body"
+        yield None
+
+    assert asyncio.run(_all(chunks())) == [b"head", b"body"]
+
+
 def test_a_failure_where_nothing_is_waited_for_closes_the_file() -> None:
     closed = []
 
