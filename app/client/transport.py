@@ -25,6 +25,9 @@ RETRIED_STATUSES = frozenset({429, 502, 503})
 LONGEST_RETRY_AFTER = 60.0
 """Seconds; a service that asks for more gets an error instead of a silent caller."""
 
+IN_FLIGHT_SECONDS = 75.0
+"""How long an earlier try may be in flight: one that has died gives its key back within a minute."""
+
 FIRST_DELAY = 0.25
 """Seconds before the first retry; doubled for each further one, with jitter."""
 
@@ -78,7 +81,7 @@ class Transport:
         """
         for delay in self._delays():
             try:
-                answer = self._http.request(method, path, **fixed, **arguments())
+                answer = self._answer(method, path, arguments, fixed)
             except httpx.TransportError as error:
                 if delay is None or not repeatable:
                     raise self.connection_failed(error) from error
@@ -88,6 +91,17 @@ class Transport:
                 return _accepted(answer)
             time.sleep(seconds_to_wait(answer) or delay)
         raise AssertionError("the last delay is None")  # pragma: no cover
+
+    def _answer(
+        self, method: str, path: str, arguments: Arguments, fixed: Mapping[str, Any]
+    ) -> httpx.Response:
+        """Of one try; when an earlier one of the same request is still being carried out, that one's."""
+        deadline = time.monotonic() + IN_FLIGHT_SECONDS
+        while True:
+            answer = self._http.request(method, path, **fixed, **arguments())
+            if not _is_in_flight(answer) or time.monotonic() > deadline:
+                return answer
+            time.sleep(min(seconds_to_wait(answer) or FIRST_DELAY, LONGEST_RETRY_AFTER))
 
     def fetch(self, kind: type[Answer], method: str, path: str, **options: Any) -> Answer:
         """`send`, and read the answer as an object."""
@@ -202,6 +216,10 @@ def _may_retry(answer: httpx.Response, *, repeatable: bool) -> bool:
     return (seconds_to_wait(answer) or 0) <= LONGEST_RETRY_AFTER
 
 
+def _is_in_flight(answer: httpx.Response) -> bool:
+    return answer.status_code == 409 and _problem_of(answer).code == "request_in_flight"
+
+
 def _accepted(answer: httpx.Response) -> httpx.Response:
     if answer.is_error:
         raise _error_of(answer)
@@ -209,11 +227,15 @@ def _accepted(answer: httpx.Response) -> httpx.Response:
 
 
 def _error_of(answer: httpx.Response) -> ApiError:
+    return api_error(_problem_of(answer))
+
+
+def _problem_of(answer: httpx.Response) -> Problem:
     try:
         body = answer.json()
     except ValueError:
         body = None
-    return api_error(Problem.read(answer.status_code, body))
+    return Problem.read(answer.status_code, body)
 
 
 def _checked(base_url: str) -> httpx.URL:
