@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.service import ROOT, Muka, serving
 from tests.tiny_models import TEXTS, make_teacher
 
-QUICKLY = ["--mc-samples", "1", "--epochs", "1", "--max-length", "16"]
+QUICKLY = ["--method", "muka", "--mc-samples", "1", "--epochs", "1", "--max-length", "16"]
 
 
 @pytest.fixture(scope="module")

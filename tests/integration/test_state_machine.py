@@ -91,7 +91,7 @@ class Actors:
             Do.CANCEL_KEEPING: lambda job_id, _: (
                 job_service.cancel(backend, OWNER, job_id, keep_best=True).row.status
             ),
-            Do.RESUME: lambda job_id, _: resume(backend, OWNER, job_id).row.status,
+            Do.RESUME: lambda job_id, _: self._resume(job_id),
             Do.DELETE: lambda job_id, _: job_service.delete(backend, OWNER, job_id),
             Do.REAP: lambda *_: (reap(backend), None)[1],
             Do.DISPATCH: lambda *_: (dispatch(backend), None)[1],
@@ -139,6 +139,12 @@ class Actors:
             outcome.stopped(lease)
 
         return stop
+
+    def _resume(self, job_id: str) -> str:
+        """Until its message is sent, too: the thread that sends does one thing after the other."""
+        status = resume(self._backend, OWNER, job_id).row.status
+        self._backend.sender._thread.submit(int).result()
+        return status
 
     def _end_leases(self, worker: str) -> None:
         with self._database.write() as session:

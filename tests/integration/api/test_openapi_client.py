@@ -119,7 +119,7 @@ def file():
     return File(io.BytesIO(b"where is my parcel\\nI was charged twice\\n"), file_name="inbox.txt")
 corpus = create_corpus.sync(client=client, body=CreateCorpusFilesBody(file=file()))
 again = create_corpus.sync_detailed(client=client, body=file(), filename="inbox.txt")
-recipe = Recipe(teachers=teachers, corpus=corpus.id, method=MukaSpec(mc_samples=4))
+recipe = Recipe(teachers=teachers, corpus=corpus.id, method=MukaSpec(name="muka", mc_samples=4))
 job = create_amalgamation.sync(client=client, body=recipe, idempotency_key="once")
 missing = get_corpus.sync(corpus_id="cor-" + "0" * 32, client=client)
 refused = list_corpora.sync_detailed(client=AuthenticatedClient(base_url=url, token="wrong"))

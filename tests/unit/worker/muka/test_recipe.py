@@ -11,7 +11,7 @@ def test_the_defaults_are_the_papers():
     method, training = Muka(), Training()
     assert (method.integration, method.mc_samples, method.temperature) == ("soft", 16, 0.2)
     assert (method.score, method.reweight, method.adaptive) == ("entropy", "margin", False)
-    assert get_method() == method
+    assert get_method("muka") == method
     assert (training.epochs, training.batch_size, training.learning_rate) == (3, 32, 2e-5)
     assert (training.max_length, training.warmup_ratio, training.max_grad_norm) == (128, 0.1, 1.0)
 
