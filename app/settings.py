@@ -1,8 +1,10 @@
 """All settings of muka, read from the environment (`MUKA_…`) and nowhere else.
 
-The library `huggingface_hub` reads its own (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`).
+Two libraries read their own: `huggingface_hub` (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`, `HF_HUB_OFFLINE`) and,
+where the store is a bucket, `obstore` (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, …).
 """
 
+import re
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -12,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 1 << 30
+_BUCKET_URL = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^/?#]+)*/?")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -20,6 +23,11 @@ def _separated(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _or_none(value: Any) -> Any:
+    """A variable that is set to nothing, as Compose files do it, is not set."""
+    return value or None
 
 
 class Settings(BaseSettings):
@@ -38,6 +46,12 @@ class Settings(BaseSettings):
     """`redis://…`; empty: an embedded broker that `muka serve` starts."""
     store_dir: Path | None = None
     """Folder of the artifacts, shared by API and workers; empty: `data_dir/store`."""
+    store_url: Annotated[str | None, BeforeValidator(_or_none)] = None
+    """`s3://bucket/prefix`: the artifacts are in a bucket, and nothing else is shared."""
+    store_public_url: Annotated[str | None, BeforeValidator(_or_none)] = None
+    """Endpoint of the S3 server as clients reach it, where they do so under another name than we."""
+    store_cache_bytes: int = Field(20 * GIB, ge=0)
+    """What each machine keeps of a bucket's files on its disk, besides those that are in use."""
     scratch_dir: Path | None = None
     """Folder on a local disk for the working files of a run; empty: `data_dir/scratch`."""
 
@@ -149,6 +163,16 @@ class Settings(BaseSettings):
                 f"MUKA_HEARTBEAT_SECONDS ({self.heartbeat_seconds}) must be at most half of "
                 f"MUKA_LEASE_SECONDS ({self.lease_seconds}), or healthy workers lose their jobs"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_store(self) -> Self:
+        if self.store_url is None:
+            return self
+        if self.store_dir is not None:
+            raise ValueError("MUKA_STORE_DIR and MUKA_STORE_URL name two stores: unset one of them")
+        if not _BUCKET_URL.fullmatch(self.store_url):
+            raise ValueError("MUKA_STORE_URL must be s3://BUCKET or s3://BUCKET/PREFIX")
         return self
 
     @property

@@ -35,11 +35,13 @@ class Connection:
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
         self._writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
         status = int((await self._reader.readline()).split()[1])
-        self._length = 0
+        self._length, self.retry_after = 0, 0.0
         while (line := await self._reader.readline()) != b"\r\n":
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
                 self._length = int(value)
+            elif name.lower() == b"retry-after":
+                self.retry_after = float(value)
         return status
 
     async def body(self) -> bytes:
@@ -61,8 +63,10 @@ async def submit(
     """Each submitter posts one job after the other, all of them so many together.
 
     Every `repeat_every`-th is sent twice at the same moment under its `Idempotency-Key`, as by a client that
-    has lost its patience.
+    has lost its patience. Refused while the first is in flight, the second is sent again as it is told, and
+    nobody waits for it but the end.
     """
+    repeats: list[asyncio.Task[None]] = []
     answers: list[tuple[str, str, int]] = []
     times: list[float] = []
     numbers = count()
@@ -73,23 +77,34 @@ async def submit(
         headers = {"Authorization": f"Bearer {submitter['key']}", "Content-Type": "application/json"}
 
         async def post(connection: Connection, key: str) -> None:
-            status = await connection.ask("POST", "/amalgamations", headers | {"Idempotency-Key": key}, body)
-            answer = json.loads(await connection.body())
+            while True:
+                status = await connection.ask(
+                    "POST", "/amalgamations", headers | {"Idempotency-Key": key}, body
+                )
+                answer = json.loads(await connection.body())
+                if answer.get("code") != "request_in_flight":
+                    break
+                await asyncio.sleep(connection.retry_after)
             answers.append((key, answer.get("id", ""), status))
+
+        async def repeat(key: str) -> None:
+            another = await Connection.to(port)
+            await post(another, key)
+            another.close()
 
         while (number := next(numbers)) < jobs:
             key, began = str(uuid.uuid4()), time.perf_counter()
-            posts = [post(connection, key)]
             if number % repeat_every == 0:
-                another = await Connection.to(port)
-                posts.append(post(another, key))
-            await asyncio.gather(*posts)
+                repeats.append(asyncio.create_task(repeat(key)))
+            await post(connection, key)
             times.append(time.perf_counter() - began)
         connection.close()
 
     began = time.perf_counter()
     await asyncio.gather(*[one(each) for each in submitters])
-    return {"seconds": time.perf_counter() - began, "times": times, "answers": answers}
+    seconds = time.perf_counter() - began
+    await asyncio.gather(*repeats)
+    return {"seconds": seconds, "times": times, "answers": answers}
 
 
 async def listen(port: int, key: str, jobs: Sequence[str], listeners: int) -> dict[str, Any]:

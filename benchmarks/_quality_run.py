@@ -72,7 +72,7 @@ class LineRun:
         return self._folder_of(self.line.name)
 
     def _folder_of(self, line: str) -> Path:
-        return self.kept / re.sub("[^a-z0-9+]+", "-", line) / f"seed-{self.seed}"
+        return self.kept / re.sub("[^a-z0-9]+", "-", line).strip("-") / f"seed-{self.seed}"
 
     @cached_property
     def split(self) -> Split:

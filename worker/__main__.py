@@ -17,7 +17,7 @@ from app.persistence.database import Database
 from app.persistence.leftovers import names_no_file
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
-from app.storage import ArtifactStore, open_store
+from app.storage import ArtifactStore, configured_store
 from worker import outcome
 from worker.assignment import Assignment
 from worker.child import LOST
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         heartbeat_seconds=settings.heartbeat_seconds,
     )
     signal.signal(signal.SIGTERM, lambda *_: lease.stop(StopReason.WARM_STOP))
-    store = open_store(settings.resolved_store_dir(), partial(names_no_file, database))
+    store = configured_store(settings, partial(names_no_file, database))
     watch = watched(
         lease,
         lambda: outcome.stalled(lease, settings.stall_seconds),

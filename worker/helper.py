@@ -15,7 +15,7 @@ from app.persistence.database import Database
 from app.persistence.leftovers import names_no_file
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
-from app.storage import open_store
+from app.storage import configured_store
 from worker.assignment import Assignment
 from worker.lease import LeaseLostError, StopReason
 from worker.loading import without_collector
@@ -62,7 +62,7 @@ def _help(settings: Settings, database: Database, lease: ShardLease) -> int:
         with without_collector():
             from worker.stages.helping import help_out  # noqa: PLC0415
 
-        store = open_store(settings.resolved_store_dir(), partial(names_no_file, database))
+        store = configured_store(settings, partial(names_no_file, database))
         assignment = lease.patiently(partial(Assignment.read, settings, database, store, lease))
         return 0 if help_out(assignment, lease) else 1
     except LeaseLostError as error:

@@ -20,7 +20,8 @@ def load_student(store: ArtifactStore, question: Question) -> Student:
         MukaLibraryError: They cannot be read.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Student.load(store.local_path(question.storage_prefix), device=device)
+    with store.borrowed(question.storage_prefix) as folder:
+        return Student.load(folder, device=device)
 
 
 def predict(student: Student, question: Question, on_batch: Callable[[int], None]) -> bytes:

@@ -17,7 +17,7 @@ from app.domain.prediction import Question
 from app.prediction_queue import PredictionInbox, Taken
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
-from app.storage import open_store
+from app.storage import configured_store
 from worker.child import openmp_environment
 from worker.warm_students import WarmStudents
 
@@ -41,7 +41,7 @@ class Predictor:
         self._idle_seconds = idle_seconds
         self._alive_file: Path | None = settings.worker_alive_file
         self._students = WarmStudents(
-            partial(load_student, open_store(settings.resolved_store_dir())),
+            partial(load_student, configured_store(settings)),
             max_models=settings.prediction_models,
             max_bytes=settings.prediction_model_bytes,
         )

@@ -71,7 +71,8 @@ class Shelf:
 
     def _find(self, key: str) -> Tensors | None:
         try:
-            return load_file(self.store.local_path(key))
+            with self.store.borrowed(key) as file:
+                return load_file(file)
         except FileNotFoundError:
             return None
         except SafetensorError as error:

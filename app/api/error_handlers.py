@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problems (`application/problem+json`), for ours, FastAPI's and Starlette's alike."""
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,7 @@ from app.domain.errors import (
     NotReadyError,
     PayloadTooLargeError,
     RangeNotSatisfiableError,
+    RequestInFlightError,
     TooManyRequestsError,
     TooSlowError,
 )
@@ -29,8 +31,16 @@ from app.storage import StoreError
 _log = logging.getLogger(__name__)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 RETRY_LATER = {"Retry-After": "5"}
+IN_A_MOMENT = {"Retry-After": "1"}
 NOT_READ = {"Connection": "close"}
 """The rest of the body stays where it is."""
+
+_HEADERS: Mapping[type[MukaError], dict[str, str]] = {
+    PayloadTooLargeError: NOT_READ,
+    RequestInFlightError: IN_A_MOMENT,
+    TooManyRequestsError: RETRY_LATER | NOT_READ,
+    TooSlowError: NOT_READ,
+}
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -67,10 +77,9 @@ def _headers(error: MukaError) -> dict[str, str]:
         return {"Content-Range": f"bytes */{error.size_bytes}"}
     if isinstance(error, ForbiddenError):
         return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{error.scope}"'}
-    if isinstance(error, PayloadTooLargeError | TooSlowError):
-        return NOT_READ
-    if isinstance(error, TooManyRequestsError):
-        return RETRY_LATER | NOT_READ
+    for kind, headers in _HEADERS.items():
+        if isinstance(error, kind):
+            return headers
     return RETRY_LATER if error.status in (502, 503, 504) else {}
 
 

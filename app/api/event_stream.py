@@ -9,6 +9,7 @@ from fastapi import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
+from app.api.response_headers import NEXT_PAGE
 from app.api.schemas import Event
 from app.persistence import tables
 
@@ -20,6 +21,7 @@ RECONNECT = b"retry: 2000\n\n"
 STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A page of events, or with `Accept: text/event-stream` all of them as they happen.",
+        "headers": NEXT_PAGE,
         "content": {
             MEDIA_TYPE: {
                 "schema": {

@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from app.api.file_stream import FileStream
 from app.api.ranges import parse_range
 from app.api.representations import NOT_MODIFIED, is_known
-from app.api.response_headers import FILE, PART_OF_FILE
+from app.api.response_headers import FILE, LINKED, PART_OF_FILE
 from app.services.downloads import Download
 from app.storage import ArtifactStore
 
@@ -38,6 +38,16 @@ def file_responses(*media_types: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
+REDIRECTED: dict[int | str, dict[str, Any]] = {
+    302: {
+        "description": "The service keeps its files in a bucket: this one, or the range of it, is at "
+        "`Location` for a few minutes, and no key is needed there.",
+        "headers": LINKED,
+    }
+}
+"""`responses=` of a route that answers with single files, in addition."""
+
+
 HEADERS_OF_FILE: dict[int | str, dict[str, Any]] = {
     200: {"description": "The headers that GET answers with.", "headers": FILE},
     **NOT_MODIFIED,
@@ -46,7 +56,7 @@ HEADERS_OF_FILE: dict[int | str, dict[str, Any]] = {
 
 
 def answer_file(request: Request, download: Download, store: ArtifactStore) -> Response:
-    """The file, a range of it, 304, or only the headers for `HEAD`.
+    """The file, a range of it, where it is, 304, or only the headers for `HEAD`.
 
     Raises:
         RangeNotSatisfiableError: a range behind the end.
@@ -60,6 +70,8 @@ def answer_file(request: Request, download: Download, store: ArtifactStore) -> R
     wanted = None
     if request.headers.get("if-range", etag) == etag:
         wanted = parse_range(request.headers.get("range"), size)
+    if (url := download.url(store)) is not None:
+        return _redirect(url, etag, size)
     if wanted is None:
         return FileStream(download.read(store, 0, size), headers=headers | {"Content-Length": str(size)})
     headers |= {
@@ -67,6 +79,12 @@ def answer_file(request: Request, download: Download, store: ArtifactStore) -> R
         "Content-Range": f"bytes {wanted.start}-{wanted.stop - 1}/{size}",
     }
     return FileStream(download.read(store, wanted.start, wanted.stop), 206, headers=headers)
+
+
+def _redirect(url: str, etag: str, size: int) -> Response:
+    """What the headers of the other answer do not tell: clients of the Hub want to know it in advance."""
+    headers = {"ETag": etag, "X-Linked-Etag": etag, "X-Linked-Size": str(size), "Cache-Control": "no-store"}
+    return RedirectResponse(url, 302, headers)
 
 
 def _headers(download: Download, etag: str) -> dict[str, str]:

@@ -1,21 +1,25 @@
-"""Chunks of a file on their way to a client: the next one is read while this one is sent."""
+"""Chunks of a file on their way to a client."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing
 from functools import partial
+from typing import TypeAlias
 
 from anyio import to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
+from app.services.downloads import Chunk
+
+Chunks: TypeAlias = Generator[Chunk | None]
+"""None comes before a chunk that is to be waited for."""
+
 
 class FileStream(StreamingResponse):
     """Sends what `chunks` yields; a client that leaves frees the file at once."""
 
-    def __init__(
-        self, chunks: Generator[bytes], status_code: int = 200, *, headers: Mapping[str, str]
-    ) -> None:
+    def __init__(self, chunks: Chunks, status_code: int = 200, *, headers: Mapping[str, str]) -> None:
         self._ahead = read_ahead(chunks)
         super().__init__(self._ahead, status_code, headers=headers)
 
@@ -25,22 +29,37 @@ class FileStream(StreamingResponse):
             await super().stream_response(send)
 
 
-async def read_ahead(chunks: Generator[bytes]) -> AsyncGenerator[bytes]:
-    """The same chunks, each read by a thread while the one before it is in use; at most two in memory."""
-    reading = _start(chunks)
+async def read_ahead(chunks: Chunks) -> AsyncGenerator[Chunk]:
+    """The same chunks, each taken before the one before it is in use; at most two in memory.
+
+    What is to be waited for is read by a thread. What is there is taken at once: the way to a thread and back
+    takes longer than to copy a chunk, and on busy cores much longer.
+    """
+    ahead = _take(chunks)
     try:
-        while chunk := await asyncio.shield(reading):
-            reading = _start(chunks)
+        while chunk := await asyncio.shield(ahead) if isinstance(ahead, asyncio.Task) else ahead:
+            ahead = _take(chunks)
             yield chunk
-    finally:  # perhaps in the middle of a read, which cannot be interrupted
-        reading.add_done_callback(partial(_close, chunks))
+            await asyncio.sleep(0)  # who takes everything at once must not keep the others waiting
+    finally:
+        if isinstance(ahead, asyncio.Task):  # perhaps in the middle of a read, which cannot be interrupted
+            ahead.add_done_callback(partial(_close, chunks))
+        else:
+            chunks.close()
 
 
-def _start(chunks: Generator[bytes]) -> asyncio.Task[bytes]:
-    return asyncio.create_task(to_thread.run_sync(next, chunks, b""))
+def _take(chunks: Chunks) -> Chunk | asyncio.Task[Chunk]:
+    chunk = next(chunks, b"")
+    return asyncio.create_task(to_thread.run_sync(_wait, chunks)) if chunk is None else chunk
 
 
-def _close(chunks: Generator[bytes], last: asyncio.Task[bytes]) -> None:
+def _wait(chunks: Chunks) -> Chunk:
+    while (chunk := next(chunks, b"")) is None:  # there may be several things to wait for
+        pass
+    return chunk
+
+
+def _close(chunks: Chunks, last: asyncio.Task[Chunk]) -> None:
     chunks.close()
     if not last.cancelled():
         last.exception()  # who left does not need to hear of it

@@ -10,7 +10,7 @@ from app.api.examples_webhooks import WEBHOOK_EXAMPLES
 from app.api.links import add_links
 from app.api.problem_codes import DATABASE_UNAVAILABLE, STORAGE_ERROR, ProblemCode
 from app.api.problems import MEDIA_TYPE, Problem, problems
-from app.api.response_headers import REQUEST_ID, of_problem
+from app.api.response_headers import ETAG, REQUEST_ID, of_problem
 from app.api.scopes import take_told
 from app.api.webhook_messages import messages
 from app.domain.errors import (
@@ -40,7 +40,13 @@ class _InternalError(MukaError):
     title = "Internal Server Error"
 
 
-_EVERYWHERE = (_InternalError, DATABASE_UNAVAILABLE, STORAGE_ERROR)
+_BEHIND_THE_DOOR = (
+    DATABASE_UNAVAILABLE,
+    STORAGE_ERROR,
+    UnauthorizedError,
+    ForbiddenError,
+    HostNotAllowedError,
+)
 
 
 def describe(app: FastAPI) -> None:
@@ -81,12 +87,14 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any], method: str) -> None:
     responses = operation["responses"]
-    common: list[type[MukaError] | ProblemCode] = [*_EVERYWHERE]
+    if MEDIA_TYPE not in responses.get("422", {}).get("content", {}):
+        responses.pop("422", None)  # the framework's own
+    common: list[type[MukaError] | ProblemCode] = [_InternalError]
     scope = take_told(operation, method)
     if "security" in operation:
         operation["security"] = [{name: [scope.value] for name in each} for each in operation["security"]]
-        common += [UnauthorizedError, ForbiddenError, HostNotAllowedError]
-    if operation.get("parameters") or "requestBody" in operation:
+        common += _BEHIND_THE_DOOR
+    if "requestBody" in operation or any(map(_can_be_refused, operation.get("parameters", ()))):
         common.append(InvalidRequestError)
     if "requestBody" in operation:
         common += [_BadRequestError, PayloadTooLargeError]
@@ -94,11 +102,19 @@ def _complete(operation: dict[str, Any], method: str) -> None:
         own = responses.get(str(status), {}).get("content", {}).get(MEDIA_TYPE, {})
         entry["content"][MEDIA_TYPE]["examples"] |= own.get("examples", {})
         responses[str(status)] = entry
+    if "304" in responses:
+        responses["200"]["headers"] = ETAG | responses["200"].get("headers", {})
     for status, response in responses.items():
         response["headers"] = REQUEST_ID | of_problem(status) | response.get("headers", {})
     for parameter in operation.get("parameters", ()):
         _never_null(parameter)
     operation["responses"] = dict(sorted(responses.items()))
+
+
+def _can_be_refused(parameter: dict[str, Any]) -> bool:
+    """False where every text will do: a name in a path leads somewhere or to 404."""
+    schema = parameter["schema"]
+    return {name: schema[name] for name in schema.keys() - {"title", "description"}} != {"type": "string"}
 
 
 def _leave_out_object_defaults(schemas: dict[str, Any]) -> None:

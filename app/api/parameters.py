@@ -62,7 +62,11 @@ def show_page(
     first, last = (items[0].id, items[-1].id) if items else (None, None)
     has_more = len(rows) > limit
     if has_more:
-        query = [(k, v) for k, v in request.query_params.multi_items() if k != "after"]
-        target = f"{request.url.path}?{urlencode([*query, ('after', last)])}"
-        response.headers["Link"] = f'<{target}>; rel="next"'
+        response.headers["Link"] = link_to_next(request, last)
     return page(data=items, has_more=has_more, first_id=first, last_id=last)
+
+
+def link_to_next(request: Request, last: object) -> str:
+    """The same request for what comes behind the last object, as the header `Link` has it."""
+    query = [(k, v) for k, v in request.query_params.multi_items() if k != "after"]
+    return f'<{request.url.path}?{urlencode([*query, ("after", last)])}>; rel="next"'

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.api.problem_codes import ProblemCode
-from app.domain.errors import Fault, MukaError
+from app.api.response_headers import RETRY_IN_FLIGHT
+from app.domain.errors import Fault, MukaError, RequestInFlightError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_FAULTS = 1000
@@ -103,6 +104,8 @@ def problems(*declared: type[MukaError] | ProblemCode) -> dict[int | str, dict[s
                 "content": {MEDIA_TYPE: {"schema": {"$ref": SCHEMA_REF}, "examples": {}}},
             },
         )
+        if error is RequestInFlightError:
+            entry["headers"] = RETRY_IN_FLIGHT
         entry["content"][MEDIA_TYPE]["examples"][code] = {"value": _example(error, code, meaning)}
     return responses
 

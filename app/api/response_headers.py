@@ -18,6 +18,7 @@ def _seconds(text: str) -> dict[str, Any]:
 REQUEST_ID = described(X_Request_Id="Names this request in the service's log.")
 ETAG = described(ETag="Of this state; send it as `If-None-Match`.")
 RETRY_AFTER = _seconds("Until to look again; absent when the job has ended.")
+RETRY_IN_FLIGHT = _seconds("Until to send it again, when an earlier one is in flight.")
 NEXT_PAGE = described(Link='`<…>; rel="next"`, when there is a next page.')
 REPLAYED = described(Idempotency_Replayed="`true`: the stored answer to an earlier request under this key.")
 CREATED = described(Location="Where it is.") | REPLAYED
@@ -28,6 +29,12 @@ FILE = described(
     Repr_Digest="`sha-256=:…:` over the whole file; not of archives.",
 )
 PART_OF_FILE = FILE | described(Content_Range="Which bytes, of how many.")
+LINKED = described(
+    Location="Where the file is.",
+    ETag="Of the content: its sha256. The other server has validators of its own.",
+    X_Linked_Etag="The same.",
+    X_Linked_Size="Of the whole file, in bytes.",
+)
 _OF_PROBLEMS = {
     "401": described(WWW_Authenticate="`Bearer`"),
     "403": described(WWW_Authenticate="With the scope that the key lacks."),

@@ -30,6 +30,7 @@ from app.domain.access import Caller
 from app.domain.errors import (
     InvalidRequestError,
     PayloadTooLargeError,
+    RequestInFlightError,
     TooManyRequestsError,
     TooSlowError,
     UnsupportedFormatError,
@@ -45,6 +46,7 @@ FORM_OVERHEAD = 1 << 18
 
 UPLOAD_ERRORS = (
     IDEMPOTENCY_KEY_REUSED,
+    RequestInFlightError,
     EMPTY_BODY,
     UPLOAD_INCOMPLETE,
     MULTIPART_INVALID,

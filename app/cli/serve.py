@@ -10,6 +10,7 @@ import typer
 
 from app.cli.messages import give_up, usable_settings
 from app.cli.schema import require_schema, require_store
+from app.cli.store import require_bucket
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -82,6 +83,7 @@ def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s serve %(levelname)s %(message)s")
     sigterm_is_ctrl_c()
     listening = stack.enter_context(listening_socket(settings.host, settings.port))
+    require_bucket(settings)
     embedded = settings.is_embedded
     if embedded:
         settings = _bring_engine(settings, with_worker, stack)
@@ -115,6 +117,7 @@ def _say(settings: "Settings", embedded: bool, with_worker: bool) -> None:
     worker = "one, embedded" if embedded and with_worker else "start `muka worker` with the same settings"
     typer.echo(f"  data      {settings.data_dir.resolve()}")
     typer.echo(f"  database  {database}")
+    typer.echo(f"  store     {settings.store_url or settings.resolved_store_dir()}")
     typer.echo(
         f"  broker    {'embedded' if embedded and with_worker else _without_password(settings.broker_url)}"
     )

@@ -10,6 +10,7 @@ import typer
 
 from app.cli.messages import give_up, usable_settings
 from app.cli.schema import refuse_other_schema, require_store
+from app.cli.store import require_bucket
 
 CELERY = [
     # Root, as in many containers, is dangerous with pickled messages; ours are JSON.
@@ -42,6 +43,7 @@ def worker(
         give_up(
             "set MUKA_BROKER_URL to the service's Redis (`muka serve` alone brings its own workers along)"
         )
+    require_bucket(settings)
     if queue == Queue.AMALGAMATIONS:  # predictions need no database
         refuse_other_schema(settings)
         require_store(settings)

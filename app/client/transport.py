@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -25,8 +25,13 @@ RETRIED_STATUSES = frozenset({429, 502, 503})
 LONGEST_RETRY_AFTER = 60.0
 """Seconds; a service that asks for more gets an error instead of a silent caller."""
 
+IN_FLIGHT_SECONDS = 75.0
+"""How long an earlier try may be in flight: one that has died gives its key back within a minute."""
+
 FIRST_DELAY = 0.25
 """Seconds before the first retry; doubled for each further one, with jitter."""
+
+_MOST_REDIRECTS = 5
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -76,7 +81,7 @@ class Transport:
         """
         for delay in self._delays():
             try:
-                answer = self._http.request(method, path, **fixed, **arguments())
+                answer = self._answer(method, path, arguments, fixed)
             except httpx.TransportError as error:
                 if delay is None or not repeatable:
                     raise self.connection_failed(error) from error
@@ -86,6 +91,17 @@ class Transport:
                 return _accepted(answer)
             time.sleep(seconds_to_wait(answer) or delay)
         raise AssertionError("the last delay is None")  # pragma: no cover
+
+    def _answer(
+        self, method: str, path: str, arguments: Arguments, fixed: Mapping[str, Any]
+    ) -> httpx.Response:
+        """Of one try; when an earlier one of the same request is still being carried out, that one's."""
+        deadline = time.monotonic() + IN_FLIGHT_SECONDS
+        while True:
+            answer = self._http.request(method, path, **fixed, **arguments())
+            if not _is_in_flight(answer) or time.monotonic() > deadline:
+                return answer
+            time.sleep(min(seconds_to_wait(answer) or FIRST_DELAY, LONGEST_RETRY_AFTER))
 
     def fetch(self, kind: type[Answer], method: str, path: str, **options: Any) -> Answer:
         """`send`, and read the answer as an object."""
@@ -105,20 +121,51 @@ class Transport:
     def stream(
         self, path: str, headers: Mapping[str, str], *, timeout: float | None = None
     ) -> Iterator[httpx.Response]:
-        """One GET whose body is read bit by bit; redirects (to an object store) are followed.
+        """One GET whose body is read bit by bit; redirects to a bucket are followed, without the key.
 
         `timeout`: seconds until a silent connection counts as broken, if not the client's own.
         """
+        patience = httpx.Timeout(timeout or self.timeout, connect=min(self.timeout, 10))
+        request = self._http.build_request("GET", path, headers=dict(headers), timeout=patience)
         try:
-            patience = httpx.Timeout(timeout or self.timeout, connect=min(self.timeout, 10))
-            options: dict[str, Any] = {"headers": dict(headers), "timeout": patience}
-            with self._http.stream("GET", path, follow_redirects=True, **options) as answer:
-                if answer.is_error:
-                    answer.read()
-                    _accepted(answer)
+            answer = self._http.send(request, stream=True)
+            for _ in range(_MOST_REDIRECTS):
+                if answer.next_request is None:
+                    break
+                answer.close()
+                request = _redirected(answer, answer.next_request)
+                answer = self._http.send(request, stream=True)
+            with closing(answer):
+                self._refuse_error(answer)
                 yield answer
         except httpx.TransportError as error:
-            raise self.connection_failed(error) from error
+            raise self._broken(error, request.url) from error
+
+    def _refuse_error(self, answer: httpx.Response) -> None:
+        if answer.next_request is not None:
+            raise UnexpectedAnswerError(
+                f"{answer.url} redirects without end: is this the URL of a muka service?"
+            )
+        if answer.is_error and self._is_own(answer.url):
+            answer.read()
+            raise _error_of(answer)
+        if answer.is_error:
+            raise ConnectionFailedError(
+                f"{answer.url.host}, where the service keeps its files, answered {answer.status_code}: try "
+                "again later, or see the service's log"
+            )
+
+    def _is_own(self, url: httpx.URL) -> bool:
+        own = self._http.base_url
+        return (url.scheme, url.host, url.port) == (own.scheme, own.host, own.port)
+
+    def _broken(self, error: httpx.TransportError, url: httpx.URL) -> ConnectionFailedError:
+        if self._is_own(url):
+            return self.connection_failed(error)
+        return ConnectionFailedError(
+            f"the connection to {url.host}, where the service keeps its files, failed ({error}): try "
+            "again, or have the service's MUKA_STORE_PUBLIC_URL name an address that is reached from here"
+        )
 
     def connection_failed(self, error: httpx.TransportError) -> ConnectionFailedError:
         """The error with a way out."""
@@ -137,6 +184,17 @@ class Transport:
         for retry in range(self._retries):
             yield FIRST_DELAY * 2**retry * random.uniform(0.75, 1.25)
         yield None
+
+
+def _redirected(answer: httpx.Response, to: httpx.Request) -> httpx.Request:
+    """What httpx has made of the request, without the key; `If-Range` is heeded here, where it is understood.
+
+    The bucket's server has validators of its own.
+    """
+    known = answer.headers.get("ETag")
+    if known is not None and to.headers.pop("If-Range", known) != known:
+        to.headers.pop("Range", None)
+    return to
 
 
 def seconds_to_wait(answer: httpx.Response) -> float | None:
@@ -158,6 +216,10 @@ def _may_retry(answer: httpx.Response, *, repeatable: bool) -> bool:
     return (seconds_to_wait(answer) or 0) <= LONGEST_RETRY_AFTER
 
 
+def _is_in_flight(answer: httpx.Response) -> bool:
+    return answer.status_code == 409 and _problem_of(answer).code == "request_in_flight"
+
+
 def _accepted(answer: httpx.Response) -> httpx.Response:
     if answer.is_error:
         raise _error_of(answer)
@@ -165,11 +227,15 @@ def _accepted(answer: httpx.Response) -> httpx.Response:
 
 
 def _error_of(answer: httpx.Response) -> ApiError:
+    return api_error(_problem_of(answer))
+
+
+def _problem_of(answer: httpx.Response) -> Problem:
     try:
         body = answer.json()
     except ValueError:
         body = None
-    return api_error(Problem.read(answer.status_code, body))
+    return Problem.read(answer.status_code, body)
 
 
 def _checked(base_url: str) -> httpx.URL:

@@ -9,6 +9,7 @@ MukaError
 ├── NotFoundError            404
 ├── TooSlowError             408  the body came to a standstill
 ├── ConflictError            409
+│   └── RequestInFlightError 409  another one under the same key has no answer yet
 ├── GoneError                410  it has expired
 ├── PayloadTooLargeError     413
 ├── UnsupportedFormatError   415
@@ -136,6 +137,13 @@ class ConflictError(MukaError):
     status = 409
     code = "conflict"
     title = "Conflict"
+
+
+class RequestInFlightError(ConflictError):
+    """An earlier request under this Idempotency-Key has no answer yet; ask again after `Retry-After`."""
+
+    code = "request_in_flight"
+    title = "Request in flight"
 
 
 class GoneError(MukaError):

@@ -59,11 +59,13 @@ def supervised_worker(settings: Settings) -> Iterator[None]:
 
 
 def _environment(settings: Settings, name: str) -> dict[str, str]:
-    return dict(os.environ) | {
+    own = {
         "MUKA_BROKER_URL": settings.broker_url or "",
         "MUKA_DATA_DIR": str(settings.data_dir.resolve()),
         "MUKA_DATABASE_URL": settings.resolved_database_url(),
-        "MUKA_STORE_DIR": str(settings.resolved_store_dir()),
         "MUKA_WORKER_NAME": name,
         "MUKA_DIE_WITH_PARENT": str(os.getpid()),
     }
+    if settings.store_url is None:
+        own["MUKA_STORE_DIR"] = str(settings.resolved_store_dir())
+    return dict(os.environ) | own

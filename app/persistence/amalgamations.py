@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, or_, select, type_coerce, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, or_, select, type_coerce, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
@@ -25,17 +25,31 @@ LEASED = (Status.RUNNING, Status.CANCELLING)
 """The statuses in which a worker holds, or held, the lease."""
 
 
-def add(session: Session, job: Amalgamation) -> None:
-    """Insert a queued job with its first transition and event. The caller commits, then enqueues."""
+_ENTRY = select(
+    now(),
+    select(func.count())
+    .where(Amalgamation.status == Status.QUEUED, Amalgamation.id < bindparam("id"))
+    .scalar_subquery(),
+)
+
+
+def add(session: Session, job: Amalgamation) -> int:
+    """Insert a queued job with its first transition and event. The caller commits, then enqueues.
+
+    Answers how many queued jobs a worker takes before it.
+    """
+    at, before = session.execute(_ENTRY, {"id": job.id}).one()
     job.status = Status.QUEUED
     job.attempt = job.events = 0
+    job.created_at = at
     job.transitions = []
     job.progress = {}
-    _count(session, job, Status.QUEUED)
+    _count(job, Status.QUEUED, at)
     session.add(job)
     session.flush()
     _tell_status(session, job, Status.QUEUED, "the job is queued")
     session.flush()
+    return int(before)
 
 
 def find(
@@ -84,8 +98,15 @@ def queue_positions(session: Session, jobs: Iterable[Amalgamation]) -> dict[str,
 
 def count_queued(session: Session, owner: str, *, at_most: int) -> int:
     """How many jobs of the owner are queued; counted no further than `at_most`."""
-    queued = select(Amalgamation.id).where(Amalgamation.owner == owner, Amalgamation.status == Status.QUEUED)
-    return session.scalar(select(func.count()).select_from(queued.limit(at_most).subquery())) or 0
+    return session.scalar(_COUNT_QUEUED, {"owner": owner, "at_most": at_most}) or 0
+
+
+_COUNT_QUEUED = select(func.count()).select_from(
+    select(Amalgamation.id)
+    .where(Amalgamation.owner == bindparam("owner"), Amalgamation.status == Status.QUEUED)
+    .limit(bindparam("at_most"))
+    .subquery()
+)
 
 
 def uses_corpus(session: Session, corpus_id: str) -> bool:
@@ -154,16 +175,19 @@ def change_status(
     job = session.get_one(Amalgamation, job_id, populate_existing=True)
     if to == Status.CANCELLED and job.keep_best:
         message = f"{message}; {checkpoints.keep_newest(session, job)}"
-    _count(session, job, to)
+    _count(job, to, _clock(session))
     _tell_status(session, job, to, message, data)
     session.flush()
     return job
 
 
-def _count(session: Session, job: Amalgamation, status: Status) -> None:
+def _clock(session: Session) -> datetime:
+    at: datetime = session.execute(select(now())).scalar_one()
+    return at
+
+
+def _count(job: Amalgamation, status: Status, at: datetime) -> None:
     """One transition and one event more, in the row."""
-    at = session.scalar(select(now()))
-    assert at is not None  # noqa: S101  (the type checker cannot know that a clock always answers)
     job.transitions = [
         *job.transitions,
         {"status": str(status), "at": at.isoformat(), "attempt": job.attempt},
@@ -275,10 +299,10 @@ def undispatched(session: Session, again_after_seconds: float, limit: int = 100)
     return session.scalars(query).all()
 
 
-def mark_dispatched(session: Session, job_id: str) -> None:
-    """Note that a message about this job was sent just now."""
+def mark_dispatched(session: Session, job_ids: Sequence[str]) -> None:
+    """Note that a message about each of these jobs was sent just now."""
     session.execute(
-        update(Amalgamation).where(Amalgamation.id == job_id).values(dispatched_at=now()),
+        update(Amalgamation).where(Amalgamation.id.in_(job_ids)).values(dispatched_at=now()),
         execution_options={"synchronize_session": False},
     )
 

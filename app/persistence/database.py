@@ -36,14 +36,14 @@ class Database:
         # Each statement alone sees what is committed, as within a transaction of Postgres' READ COMMITTED,
         # without the ways there and back of BEGIN and ROLLBACK, and with statements that stay prepared.
         alone = {} if self.engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
-        self._read_session = sessionmaker(self.engine.execution_options(**alone), expire_on_commit=False)
+        self._lone_session = sessionmaker(self.engine.execution_options(**alone), expire_on_commit=False)
         self._closed = False
         event.listen(self.engine, "checkin", self._checked_in)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Nothing is written. One view of everything on SQLite; on Postgres one a statement."""
-        with self._read_session() as session:
+        with self._lone_session() as session:
             yield session
 
     @contextmanager
@@ -57,6 +57,16 @@ class Database:
             session.connection(execution_options={"muka_write": True})
             yield session
             session.commit()
+
+    @contextmanager
+    def write_alone(self) -> Iterator[Session]:
+        """For one statement that writes: a transaction of its own, without the ways of BEGIN and COMMIT."""
+        if self.engine.dialect.name == "sqlite":
+            with self.write() as session:
+                yield session
+        else:
+            with self._lone_session() as session:
+                yield session
 
     def check(self) -> None:
         """Raises when the database does not answer."""
@@ -102,8 +112,8 @@ def _engine(url: str) -> Engine:
 def _postgres(url: str) -> Engine:
     engine = create_engine(
         url,
-        pool_size=10,
-        max_overflow=20,
+        pool_size=20,
+        max_overflow=10,
         pool_timeout=10,
         connect_args=_PATIENCE,
         json_deserializer=from_json,  # a job has eight JSON columns, and the standard library is slower

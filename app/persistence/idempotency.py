@@ -1,6 +1,16 @@
-"""Queries over the answers that are kept for repeated POSTs."""
+"""Queries over the keys of POSTs that may be repeated: who is carrying one out, and what was answered.
 
-from sqlalchemy import delete, func, select
+A key is claimed before anything is done, in a transaction of its own, so that every process sees it; the
+answer takes the claim's place in the transaction that makes the object. A claim that nobody renews runs out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from app.persistence.tables import IdempotencyKey
@@ -8,31 +18,63 @@ from app.persistence.time import now
 
 KEPT_SECONDS = 24 * 3600
 """After this long a key is as good as new."""
+CLAIM_SECONDS = 60.0
+"""A request that has not shown itself for this long has died: another one may carry it out."""
+IN_FLIGHT = 0
+"""The status while there is no answer."""
+
+_TABLE: Table = IdempotencyKey.__table__  # type: ignore[assignment]  # a mapped class has a Table
+_KEY = (_TABLE.c.api_key_id, _TABLE.c.key, _TABLE.c.route)
+_INSERTS: dict[str, Callable[..., Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
-def find(session: Session, api_key_id: str, route: str, key: str) -> IdempotencyKey | None:
-    """The answer under this key, unless it is too old."""
-    query = select(IdempotencyKey).where(
-        IdempotencyKey.api_key_id == api_key_id,
-        IdempotencyKey.route == route,
-        IdempotencyKey.key == key,
-        IdempotencyKey.created_at > now(-KEPT_SECONDS),
-    )
-    return session.scalar(query)
+@dataclass(frozen=True)
+class Claim:
+    """One request's hold on a key."""
+
+    api_key_id: str
+    route: str
+    key: str
+    id: str
+    """Of this request: the fencing token of what it writes."""
+
+    @property
+    def binds(self) -> dict[str, Any]:
+        """As parameters of the statements below."""
+        return {f"of_{name}": value for name, value in vars(self).items()}
 
 
-def add(session: Session, row: IdempotencyKey) -> None:
-    """Keep an answer; raises `IntegrityError` when another request under this key was quicker."""
-    session.execute(
-        delete(IdempotencyKey).where(
-            IdempotencyKey.api_key_id == row.api_key_id,
-            IdempotencyKey.route == row.route,
-            IdempotencyKey.key == row.key,
-            IdempotencyKey.created_at <= now(-KEPT_SECONDS),
-        )
-    )
-    session.add(row)
-    session.flush()
+def find(session: Session, claim: Claim) -> IdempotencyKey | None:
+    """The answer under this key, or somebody's claim to give one; unless it is too old."""
+    return session.scalar(_FIND, claim.binds)
+
+
+def take(session: Session, claim: Claim, fingerprint: str) -> bool:
+    """Take a key that nobody has used, or whose time is over. One statement, of `Database.write_alone`."""
+    row: dict[str, Any] = {"resource_id": claim.id, "response": {}, "status": IN_FLIGHT}
+    row |= {
+        "api_key_id": claim.api_key_id,
+        "route": claim.route,
+        "key": claim.key,
+        "fingerprint": fingerprint,
+    }
+    taking = _taking(session.get_bind().dialect.name)
+    return session.connection().execute(taking, row).one_or_none() is not None
+
+
+def renew(session: Session, claim: Claim) -> None:
+    """Who has it is still at it."""
+    session.connection().execute(_RENEW, claim.binds)
+
+
+def settle(session: Session, claim: Claim, answer: dict[str, Any]) -> bool:
+    """Put the answer into the claim's place; False when another request has the key by now."""
+    return session.connection().execute(_SETTLE, claim.binds | answer).rowcount == 1
+
+
+def release(session: Session, claim: Claim) -> None:
+    """Nothing was made: the key is as good as new."""
+    session.connection().execute(_RELEASE, claim.binds)
 
 
 def count_expired(session: Session) -> int:
@@ -44,3 +86,24 @@ def count_expired(session: Session) -> int:
 def remove_expired(session: Session) -> None:
     """Forget them."""
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at <= now(-KEPT_SECONDS)))
+
+
+@cache
+def _taking(dialect: str) -> Any:
+    insert = _INSERTS[dialect](_TABLE)
+    is_free = or_(
+        _TABLE.c.created_at <= now(-KEPT_SECONDS),
+        and_(_TABLE.c.status == IN_FLIGHT, _TABLE.c.created_at <= now(-CLAIM_SECONDS)),
+    )
+    taken = {column.name: insert.excluded[column.name] for column in _TABLE.c if not column.primary_key}
+    return insert.on_conflict_do_update(index_elements=_KEY, set_=taken, where=is_free).returning(
+        _TABLE.c.resource_id
+    )
+
+
+_IS_KEY = and_(*[column == bindparam(f"of_{column.name}") for column in _KEY])
+_IS_MINE = and_(_IS_KEY, _TABLE.c.status == IN_FLIGHT, _TABLE.c.resource_id == bindparam("of_id"))
+_FIND = select(IdempotencyKey).where(_IS_KEY, _TABLE.c.created_at > now(-KEPT_SECONDS))
+_RENEW = update(_TABLE).where(_IS_MINE).values(created_at=now())
+_SETTLE = update(_TABLE).where(_IS_MINE)
+_RELEASE = delete(_TABLE).where(_IS_MINE)

@@ -1,9 +1,11 @@
 """Queries that the objects of owners share: one of them, and keyset pages."""
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Sequence
+from functools import cache
+from itertools import combinations
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import CompoundSelect, Select, bindparam, select, union_all
 from sqlalchemy.orm import Session
 
 from app.domain.identifiers import Prefix
@@ -24,25 +26,67 @@ def find(
 ) -> Resource | None:
     """The object, or None when there is none, or it is another owner's. `owner=None`: any (workers).
 
-    `lock`: who deletes an object locks it before asking whether a job needs it; see `hold`.
+    `lock`: who deletes an object locks it before asking whether a job needs it; see `hold_all`.
     """
+    if owner is not None and not lock:
+        return next(iter(find_all(session, table, [object_id], owner=owner)), None)
     query = select(table).where(table.id == object_id)
     if owner is not None:
         query = query.where(table.owner == owner)
     return session.scalar(query.with_for_update() if lock else query)
 
 
-def hold(session: Session, object_id: str, *, owner: str) -> bool:
-    """Keep an object that a new job needs from being deleted until the transaction ends.
+def find_all(
+    session: Session, table: type[Resource], object_ids: Collection[str], *, owner: str
+) -> Sequence[Resource]:
+    """Those of the objects that there are, and are the owner's."""
+    return session.scalars(_all_of(table), {"ids": object_ids, "owner": owner}).all()
 
-    False when it is gone already. On SQLite the write lock does the same for all rows.
+
+@cache
+def _all_of(table: type[Resource]) -> Select[Resource]:
+    """Built once: to put a statement together takes as long as to have it answered."""
+    return select(table).where(
+        table.id.in_(bindparam("ids", expanding=True)), table.owner == bindparam("owner")
+    )
+
+
+def hold_all(session: Session, object_ids: Collection[str], *, owner: str) -> set[str]:
+    """Keep objects that a new job needs from being deleted until the transaction ends.
+
+    Answers those that are not gone already. On SQLite the write lock does the same for all rows.
     `stu-…@step-200` is a checkpoint.
     """
-    if checkpoint := parse_checkpoint(object_id):
-        return checkpoints.hold(session, *checkpoint, owner=owner)
-    table = next(kind for prefix, kind in _TABLES.items() if object_id.startswith(prefix))
-    identity: ColumnElement[bool] = (table.id == object_id) & (table.owner == owner)
-    return session.scalar(select(table.id).where(identity).with_for_update(read=True)) is not None
+    checkpoint_ids = {each: parsed for each in object_ids if (parsed := parse_checkpoint(each))}
+    held = {
+        each
+        for each, (job_id, step) in checkpoint_ids.items()
+        if checkpoints.hold(session, job_id, step, owner=owner)
+    }
+    plain = sorted(set(object_ids) - checkpoint_ids.keys())
+    kinds = [kind for prefix, kind in _TABLES.items() if any(each.startswith(prefix) for each in plain)]
+    if kinds:
+        held.update(session.scalars(_HOLD[frozenset(kinds)], {"ids": plain, "owner": owner}))
+    return held
+
+
+def _holding(kinds: Iterable[type[Corpus | Model | Student]]) -> Select[Any] | CompoundSelect[Any]:
+    """One statement for all: locks do not go with UNION, but what is united may hold them."""
+    locked = [
+        select(kind.id)
+        .where(kind.id.in_(bindparam("ids", expanding=True)), kind.owner == bindparam("owner"))
+        .with_for_update(read=True)
+        .cte(f"held_{kind.__tablename__}")
+        for kind in kinds
+    ]
+    return union_all(*[select(each.c.id) for each in locked])
+
+
+_HOLD = {
+    frozenset(kinds): _holding(kinds)
+    for count in range(1, 1 + len(_TABLES))
+    for kinds in combinations(_TABLES.values(), count)
+}
 
 
 def page(

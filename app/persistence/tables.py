@@ -197,7 +197,10 @@ class Student(Owned, Base):
 
 
 class IdempotencyKey(Base):
-    """A POST that was answered; inserted in the transaction of the row that it created."""
+    """A POST that was answered, in the transaction of the row that it created; or that is being carried out.
+
+    `app.persistence.idempotency` has the statements.
+    """
 
     __tablename__ = "idempotency_keys"
 
@@ -208,11 +211,13 @@ class IdempotencyKey(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
     """sha256 of the body: another body under the same key is refused."""
     resource_id: Mapped[str] = mapped_column(String(40))
+    """What was created; until then the claim of the request that is at it."""
     response: Mapped[dict[str, Any]]
     """The answer to the first request, replayed to the others."""
     status: Mapped[int] = mapped_column(server_default="202")
-    """Of that answer."""
+    """Of that answer; 0 while there is none."""
     created_at: Mapped[datetime] = mapped_column(default=now())
+    """Also when the request that is at it last showed itself."""
 
 
 class ApiKey(Base):

@@ -1,10 +1,10 @@
 """Models that a request names: on the Hub, uploaded, or students of earlier jobs; as facts, never loaded."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from app.domain.errors import Fault, GoneError, InvalidModelError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix
@@ -17,6 +17,7 @@ from app.services.backend import Backend
 from app.storage import StoreError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+_Row: TypeAlias = Model | Student | Checkpoint
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")
 
 
@@ -56,10 +57,24 @@ def find(backend: Backend, owner: str, reference: str) -> Candidate:
         HubUnavailableError: the Hub does not answer.
     """
     if not may_be_on_hub(reference):
-        return _stored(backend, owner, reference, reference)
+        return _one_stored(backend, owner, reference, reference)
     if found := _under_hub_name(backend, owner, reference):
         return found
     return _on_hub(reference)
+
+
+def find_stored(
+    backend: Backend, owner: str, references: Sequence[str]
+) -> dict[str, Candidate | InvalidModelError]:
+    """The models behind references that cannot be on the Hub, with one question for all."""
+    found = _rows(backend, owner, [own_id(each) for each in references])
+    answers: dict[str, Candidate | InvalidModelError] = {}
+    for reference in references:
+        try:
+            answers[reference] = _stored(backend, reference, own_id(reference), found)
+        except InvalidModelError as error:
+            answers[reference] = error
+    return answers
 
 
 def may_be_on_hub(reference: str) -> bool:
@@ -90,20 +105,30 @@ def _under_hub_name(backend: Backend, owner: str, reference: str) -> Candidate |
     if name == reference or not has_prefix(name.partition("@")[0], Prefix.STUDENT):
         return None
     with suppress(InvalidModelError):
-        return _stored(backend, owner, name, reference)
+        return _one_stored(backend, owner, name, reference)
     return None
 
 
-def _stored(backend: Backend, owner: str, name: str, reference: str) -> Candidate:
-    object_id = own_id(name)
-    row: Model | Student | Checkpoint | None = None
+def _one_stored(backend: Backend, owner: str, name: str, reference: str) -> Candidate:
+    return _stored(backend, reference, own_id(name), _rows(backend, owner, [own_id(name)]))
+
+
+def _rows(backend: Backend, owner: str, object_ids: Sequence[str]) -> dict[str, _Row]:
+    """Those that there are, by id."""
+    found: dict[str, _Row] = {}
     with backend.database.read() as session:
-        if has_prefix(object_id, Prefix.MODEL):
-            row = owned.find(session, Model, object_id, owner=owner)
-        elif has_prefix(object_id, Prefix.STUDENT):
-            row = owned.find(session, Student, object_id, owner=owner)
-    if checkpoint := parse_checkpoint(object_id):
-        row = _checkpoint(backend, owner, *checkpoint)
+        if models := [each for each in object_ids if has_prefix(each, Prefix.MODEL)]:
+            found |= {row.id: row for row in owned.find_all(session, Model, models, owner=owner)}
+        if students := [each for each in object_ids if has_prefix(each, Prefix.STUDENT)]:
+            found |= {row.id: row for row in owned.find_all(session, Student, students, owner=owner)}
+    for each in object_ids:
+        if (parsed := parse_checkpoint(each)) and (row := _checkpoint(backend, owner, *parsed)):
+            found[each] = row
+    return found
+
+
+def _stored(backend: Backend, reference: str, object_id: str, rows: Mapping[str, _Row]) -> Candidate:
+    row = rows.get(object_id)
     if row is None:
         raise InvalidModelError(
             f"there is no model, student or checkpoint {reference!r}", code="teacher_not_found"

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from app.persistence import amalgamations, shards
 from app.persistence.losses import settle_loss
 from app.services.backend import Backend
+from app.services.idempotency import RENEW_SECONDS
 from app.services.stored_outputs import evict
 from app.services.sweeper import sweep
 from app.services.telemetry import DISPATCHED, REAPED
@@ -50,7 +51,7 @@ def dispatch(backend: Backend) -> int:
     for job_id in waiting:
         backend.queue.enqueue(job_id)
         with backend.database.write() as session:
-            amalgamations.mark_dispatched(session, job_id)
+            amalgamations.mark_dispatched(session, [job_id])
         DISPATCHED.inc()
     return len(waiting)
 
@@ -70,6 +71,15 @@ DUTIES: Mapping[str, Duty] = {
     "dispatching queued jobs": dispatch,
     "forgetting stale shards": forget_shards,
 }
+
+
+def renew_claims(backend: Backend) -> None:
+    """Show that this process still carries out the requests under an `Idempotency-Key` that take long."""
+    backend.claims.renew(backend.database)
+
+
+CLAIMS: Mapping[str, Duty] = {"renewing claims of requests in flight": renew_claims}
+"""In a thread of its own: an outage of the broker must not cost a claim."""
 EVICTION: Mapping[str, Duty] = {"removing stored outputs beyond the limit": evict}
 """In a thread of its own, like the sweep: thousands of files may go."""
 
@@ -132,7 +142,8 @@ class Sweeper(Caretaker):
 @contextmanager
 def caretaking(backend: Backend) -> Iterator[None]:
     """With caretakers and a sweeper at work while the block runs."""
-    threads = Caretaker(backend), Caretaker(backend, EVICTION), Sweeper(backend)
+    claims = Caretaker(backend, CLAIMS, every_seconds=RENEW_SECONDS)
+    threads = Caretaker(backend), claims, Caretaker(backend, EVICTION), Sweeper(backend)
     for thread in threads:
         thread.start()
     try:

@@ -9,7 +9,7 @@ from app.persistence.losses import NO_LEASE
 from app.persistence.tables import Amalgamation
 from app.services.backend import Backend
 from app.services.jobs import Job, find
-from app.services.submission import lock_inputs, refuse_a_full_queue, send
+from app.services.submission import lock_inputs, refuse_a_full_queue
 
 RESUMABLE = (Status.FAILED, Status.CANCELLED)
 
@@ -38,7 +38,7 @@ def resume(backend: Backend, owner: str, job_id: str) -> Job:
             session, job_id, Status.QUEUED, message, only_from=RESUMABLE, values=fresh, data={"step": step}
         )
         job = Job.of(session, changed or row)
-    send(backend, job_id)
+    backend.sender.send(job_id)
     return job
 
 

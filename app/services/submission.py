@@ -1,11 +1,8 @@
 """The use case behind `POST /amalgamations`: check all, store once, commit, then send."""
 
-import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kombu.exceptions import OperationalError as BrokerError
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Fault, InvalidRequestError, TooManyRequestsError
@@ -16,10 +13,9 @@ from app.persistence import amalgamations, owned
 from app.persistence.tables import Amalgamation
 from app.services import submission_checks
 from app.services.backend import Backend
-from app.services.idempotency import Answer, Once, create
+from app.services.idempotency import Answer, Once, keeping
+from app.services.jobs import Job
 from app.services.submission_checks import Findings
-
-_log = logging.getLogger(__name__)
 
 
 def submit(
@@ -29,7 +25,7 @@ def submit(
     recipe: Recipe | None,
     faults: Sequence[Fault],
     once: Once | None,
-    render: Callable[[Session, Amalgamation], dict[str, Any]],
+    render: Callable[[Job], dict[str, Any]],
 ) -> Answer:
     """Create a job.
 
@@ -39,15 +35,29 @@ def submit(
         recipe: as much of the body as could be read.
         faults: what is wrong with the body's form; the checks add to it.
         once: the idempotency key, when the client sent one.
-        render: makes the answer from the new row, inside the transaction.
+        render: makes the answer from the new job, inside the transaction.
 
     Raises:
         InvalidRequestError: with every fault; nothing was stored.
         HubUnavailableError: a teacher of the Hub cannot be looked up just now.
         TooManyRequestsError: the owner has as many queued jobs as one may have.
+        RequestInFlightError: an earlier request under the key has no answer yet.
     """
-    if once is not None and (replay := once.earlier(backend.database)):
-        return replay
+
+    def run() -> Answer:
+        job = _checked(backend, owner, recipe, faults)
+        with backend.database.write() as session:
+            _refuse(lock_inputs(session, job, "was deleted while the request was checked"))
+            before = amalgamations.add(session, job)
+            return keeping(once, session, Answer(job.id, render(Job(job, before)), 202))
+
+    answer = backend.claims.carry_out(backend.database, once, run)
+    if not answer.replayed:
+        backend.sender.send(answer.resource_id)
+    return answer
+
+
+def _checked(backend: Backend, owner: str, recipe: Recipe | None, faults: Sequence[Fault]) -> Amalgamation:
     refuse_a_full_queue(backend, owner)
     findings = Findings()
     if recipe is not None:
@@ -55,29 +65,7 @@ def submit(
     _refuse([*faults, *findings.faults])
     if recipe is None:
         raise InvalidRequestError("the body is no recipe")
-    corpus_id = _corpus_id(backend, owner, recipe)
-    job = _job(owner, recipe, findings, corpus_id)
-
-    def make(session: Session) -> Answer:
-        _refuse(lock_inputs(session, job, "was deleted while the request was checked"))
-        amalgamations.add(session, job)
-        return Answer(job.id, render(session, job), 202)
-
-    answer = create(backend.database, once, make)
-    if not answer.replayed:
-        send(backend, answer.resource_id)
-    return answer
-
-
-def send(backend: Backend, job_id: str) -> None:
-    """Tell the workers. A broker that does not answer delays the job: the dispatcher sends it later."""
-    try:
-        backend.queue.enqueue(job_id)
-        with backend.database.write() as session:
-            amalgamations.mark_dispatched(session, job_id)
-    except (BrokerError, DBAPIError) as error:
-        # The job is committed, so the request has succeeded whatever happens here.
-        _log.warning("%s: left to the dispatcher: %s", job_id, error)
+    return _job(owner, recipe, findings, _corpus_id(backend, owner, recipe))
 
 
 def refuse_a_full_queue(backend: Backend, owner: str) -> None:
@@ -147,8 +135,9 @@ def lock_inputs(session: Session, job: Amalgamation, what_happened: str) -> list
             needed[f"/teachers/{index}/model"] = teacher.object_id
     if resolved.student.storage_prefix:
         needed["/student/init_from"] = own_id(job.recipe["student"]["init_from"])
+    held = owned.hold_all(session, needed.values(), owner=job.owner)
     return [
         Fault(pointer, "deleted", f"{object_id} {what_happened}")
         for pointer, object_id in needed.items()
-        if not owned.hold(session, object_id, owner=job.owner)
+        if object_id not in held
     ]

@@ -4,7 +4,7 @@ Every check adds to one list of faults and goes on; `Resolved` exists only when 
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -123,14 +123,8 @@ def _look_up(
     for reference in skipped:
         pointers.pop(reference, None)
 
-    def ask(reference: str) -> Answer:
-        try:
-            return candidates.find(backend, owner, reference)
-        except InvalidModelError as error:
-            return error
-
     found: dict[str, Candidate] = {}
-    for reference, answer in _answers(ask, list(pointers)):
+    for reference, answer in _answers(backend, owner, list(pointers)):
         if isinstance(answer, Candidate):
             found[reference] = answer
         else:
@@ -139,13 +133,21 @@ def _look_up(
     return found
 
 
-def _answers(ask: Callable[[str], Answer], references: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+def _answers(backend: Backend, owner: str, references: Sequence[str]) -> Iterator[tuple[str, Answer]]:
     """To each reference, in their order: those to the Hub at the same time, for they take long."""
-    if not any(map(candidates.may_be_on_hub, references)):
-        yield from ((reference, ask(reference)) for reference in references)
-        return
-    with ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="look-up") as pool:
-        yield from zip(references, pool.map(ask, references), strict=True)
+
+    def ask(reference: str) -> Answer:
+        try:
+            return candidates.find(backend, owner, reference)
+        except InvalidModelError as error:
+            return error
+
+    on_hub = [each for each in references if candidates.may_be_on_hub(each)]
+    answers = candidates.find_stored(backend, owner, [each for each in references if each not in on_hub])
+    if on_hub:
+        with ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="look-up") as pool:
+            answers |= zip(on_hub, pool.map(ask, on_hub), strict=True)
+    yield from ((reference, answers[reference]) for reference in references)
 
 
 def _same_faults(recipe: Recipe, found: dict[str, Candidate]) -> Iterator[Fault]:

@@ -12,9 +12,8 @@ from app.domain.webhook import DeliveryStatus, WebhookEvent, new_secret
 from app.outbound.connection import AddressRefusedError, Guard
 from app.persistence import deliveries, outbox, owned, webhooks
 from app.persistence.tables import Webhook, WebhookDelivery
-from app.services import idempotency
 from app.services.backend import Backend
-from app.services.idempotency import Answer, Once
+from app.services.idempotency import Answer, Once, keeping
 
 MAX_WEBHOOKS = 20
 """Of one owner."""
@@ -41,29 +40,31 @@ def create(
     Raises:
         InvalidRequestError: the URL is none that muka sends to.
         ConflictError: the owner has as many as one may have.
+        RequestInFlightError: an earlier request under the key has no answer yet.
     """
-    if once is not None and (earlier := once.earlier(backend.database)) is not None:
-        return earlier
-    webhook = Webhook(
-        id=new_id(Prefix.WEBHOOK),
-        owner=owner,
-        url=_checked(backend, url),
-        description=description,
-        events=sorted(set(events)),
-        secret=new_secret(),
-    )
 
-    def make(session: Session) -> Answer:
-        if webhooks.count(session, owner) >= MAX_WEBHOOKS:
-            detail = (
-                f"you have {MAX_WEBHOOKS} webhooks, the most that one may have; delete one you do not need"
-            )
-            raise ConflictError(detail, code="too_many_webhooks")
-        session.add(webhook)
-        session.flush()
-        return Answer(webhook.id, render(webhook), 201)
+    def run() -> Answer:
+        webhook = Webhook(
+            id=new_id(Prefix.WEBHOOK),
+            owner=owner,
+            url=_checked(backend, url),
+            description=description,
+            events=sorted(set(events)),
+            secret=new_secret(),
+        )
+        with backend.database.write() as session:
+            _refuse_one_too_many(session, owner)
+            session.add(webhook)
+            session.flush()
+            return keeping(once, session, Answer(webhook.id, render(webhook), 201))
 
-    return idempotency.create(backend.database, once, make)
+    return backend.claims.carry_out(backend.database, once, run)
+
+
+def _refuse_one_too_many(session: Session, owner: str) -> None:
+    if webhooks.count(session, owner) >= MAX_WEBHOOKS:
+        detail = f"you have {MAX_WEBHOOKS} webhooks, the most that one may have; delete one you do not need"
+        raise ConflictError(detail, code="too_many_webhooks")
 
 
 def get(backend: Backend, owner: str, webhook_id: str) -> Webhook:
@@ -105,16 +106,16 @@ def rotate(backend: Backend, owner: str, webhook_id: str, *, once: Once | None, 
     Raises:
         NotFoundError: there is none.
         InvalidRequestError: the key is that of a request with another body.
+        RequestInFlightError: an earlier request under the key has no answer yet.
     """
-    with backend.database.write() as session:
-        webhook = _find(session, owner, webhook_id, lock=True)
-        if once is not None and (earlier := once.earlier_within(session)) is not None:
-            return earlier
-        webhooks.rotate(session, webhook, new_secret())
-        answer = Answer(webhook.id, render(webhook), 200)
-        if once is not None:
-            once.keep(session, answer)
-        return answer
+
+    def run() -> Answer:
+        with backend.database.write() as session:
+            webhook = _find(session, owner, webhook_id, lock=True)
+            webhooks.rotate(session, webhook, new_secret())
+            return keeping(once, session, Answer(webhook.id, render(webhook), 200))
+
+    return backend.claims.carry_out(backend.database, once, run)
 
 
 def test(backend: Backend, owner: str, webhook_id: str) -> WebhookDelivery:

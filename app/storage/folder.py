@@ -103,6 +103,14 @@ class FolderStore:
             raise FileNotFoundError(f"the store holds no {key}")
         return path
 
+    @contextmanager
+    def borrowed(self, key: str) -> Iterator[Path]:
+        """The path itself."""
+        yield self.local_path(key)
+
+    def url(self, key: str) -> None:
+        """Nobody else reaches the folder."""
+
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of all files under the prefix."""
         for path in sorted(_below(self._path(prefix))):

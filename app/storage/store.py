@@ -1,6 +1,7 @@
 """The artifact store: one interface, keys like `students/stu-…/attempt-1/config.json`.
 
-A key is written once and whole, or not at all: writers stage on the same file system, sync and rename.
+A key is written once and whole, or not at all: in a folder writers stage on the same file system, sync and
+rename; in a bucket an upload counts when it is complete, and notes hide folders that are not.
 Layout:
 
     corpora/<cor-id>.parquet                     normalised texts
@@ -17,6 +18,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from app.settings import Settings
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG})
 """What a disk says that is full or broken."""
@@ -47,7 +50,7 @@ class ArtifactStore(Protocol):
         """Write and remove a small file: raises `StoreError` when the store is not usable."""
 
     def staging(self) -> AbstractContextManager[Path]:
-        """A fresh folder on the store's own file system, removed afterwards: what is moved out stays."""
+        """A fresh folder near the store, removed afterwards: what is moved out stays."""
 
     def put_file(self, key: str, source: Path) -> None:
         """Move the file in, synced; replaces what is there."""
@@ -65,7 +68,16 @@ class ArtifactStore(Protocol):
         """The file for reading, seekable; `FileNotFoundError` when there is none."""
 
     def local_path(self, key: str) -> Path:
-        """The file or folder as a local path, for readers that map memory; or `FileNotFoundError`."""
+        """The file or folder as a local path, for readers that map memory; or `FileNotFoundError`.
+
+        It is there as long as the process lives, and nobody writes to it.
+        """
+
+    def borrowed(self, key: str) -> AbstractContextManager[Path]:
+        """The same as long as the block runs: for processes that read many, one after the other."""
+
+    def url(self, key: str) -> str | None:
+        """Where anybody may fetch the file for a short time without us; None where only we have it."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys of all files under the prefix, sorted."""
@@ -82,17 +94,33 @@ class ArtifactStore(Protocol):
         """Size and age of a file or folder, also of an unfinished one; nothing there is empty and new."""
 
     def unfinished(self) -> Iterator[str]:
-        """Staging folders, of processes at work and of those that died in it."""
+        """What is being written or removed, by processes at work and by those that died in it."""
 
     def discard(self, unfinished: str) -> None:
-        """Remove a staging folder; nothing happens when it is not there."""
+        """Remove one of these; nothing happens when it is not there."""
 
 
 def open_store(root: Path, is_new: Callable[[], bool] = lambda: True) -> ArtifactStore:
-    """The store that the settings name.
+    """The store in a folder.
 
     `is_new`: asked where the store is empty; False: it cannot be, so it must be away (`StoreAwayError`).
     """
     from app.storage.folder import FolderStore  # noqa: PLC0415  (implementations load when they are chosen)
 
     return FolderStore(root, is_new)
+
+
+def configured_store(settings: Settings, is_new: Callable[[], bool] = lambda: True) -> ArtifactStore:
+    """The store that the settings name; `is_new` as for one in a folder.
+
+    Raises:
+        StoreError: they cannot be those of a bucket.
+    """
+    if settings.store_url is None:
+        return open_store(settings.resolved_store_dir(), is_new)
+    from app.storage.local_files import LocalFiles  # noqa: PLC0415
+    from app.storage.s3 import S3ArtifactStore  # noqa: PLC0415
+    from app.storage.s3_bucket import Bucket  # noqa: PLC0415
+
+    local = LocalFiles(settings.resolved_scratch_dir() / "store", settings.store_cache_bytes)
+    return S3ArtifactStore(Bucket(settings.store_url, settings.store_public_url), local)

@@ -92,8 +92,13 @@ def health_check(service: Service) -> list[str]:
 def environment(service: Service) -> dict[str, str]:
     """The environment of the container."""
     baked = dict(pair.split("=", 1) for pair in shlex.split(image(service)["ENV"]))
-    given: dict[str, str] = service["environment"]
+    given = {name: value for name, value in service["environment"].items() if value is not None}
     return baked | given
+
+
+def passed_on() -> set[str]:
+    """Variables that containers have when `.env` has them."""
+    return {name for each in OURS.values() for name, value in each["environment"].items() if value is None}
 
 
 def seconds(duration: str) -> float:
@@ -118,7 +123,8 @@ class TestFiles:
     def test_example_names_every_variable_and_fills_in_no_secret(self) -> None:
         example = (ROOT / ".env.example").read_text()
         named = set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) - {"COMPOSE_PROFILES"}
-        assert named == set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+        wanted = set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
+        assert named == wanted | passed_on()
         assert set(re.findall(r"^(\w+)=$", example, re.MULTILINE)) == set(SECRETS)
 
     def test_every_setting_exists(self) -> None:
@@ -126,7 +132,7 @@ class TestFiles:
         used = {
             name for service in OURS.values() for name in environment(service) if name.startswith("MUKA_")
         }
-        assert used <= known
+        assert used | {name for name in passed_on() if name.startswith("MUKA_")} <= known
 
     def test_images_have_exact_tags(self) -> None:
         bases = [

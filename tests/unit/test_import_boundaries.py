@@ -37,9 +37,17 @@ def modules_after(code: str) -> set[str]:
             id="the API never loads torch",
         ),
         pytest.param(
+            "from app.services.backend import Backend; from app.settings import Settings\n"
+            "Backend.from_settings(Settings())",
+            TORCH | {"obstore"},
+            id="a store in a folder needs nothing of S3",
+        ),
+        pytest.param(
             "import app.client", TORCH | ENGINE | {"worker", "app.settings"}, id="the client is light"
         ),
-        pytest.param("import app.cli", TORCH | ENGINE | {"worker"}, id="the command line starts quickly"),
+        pytest.param(
+            "import app.cli", TORCH | ENGINE | {"worker", "obstore"}, id="the command line starts quickly"
+        ),
         pytest.param(
             "from worker.muka import amalgamate",
             {"app", "celery", "fastapi", "sqlalchemy"},

@@ -3,7 +3,6 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from sqlalchemy.orm import Session
 
 from app.api.creating import answer_created
 from app.api.dependencies import BackendDep, CallerDep, LiveDep, OwnerDep
@@ -29,9 +28,9 @@ from app.domain.errors import (
     InvalidRequestError,
     NotFoundError,
     PayloadTooLargeError,
+    RequestInFlightError,
 )
 from app.domain.status import Status
-from app.persistence import tables
 from app.services import jobs, resuming, submission
 from app.services.idempotency import Once
 from app.services.jobs import Job
@@ -58,6 +57,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
         InvalidRequestError,
         InvalidCorpusError,
         IDEMPOTENCY_KEY_REUSED,
+        RequestInFlightError,
         PayloadTooLargeError,
         TOO_MANY_QUEUED_JOBS,
         HubUnavailableError,
@@ -77,8 +77,8 @@ def create_amalgamation(
     return answer_created(answer, "/amalgamations", POLL_AGAIN)
 
 
-def _render(session: Session, row: tables.Amalgamation) -> dict[str, Any]:
-    return Amalgamation.of(Job.of(session, row)).model_dump(mode="json")
+def _render(job: Job) -> dict[str, Any]:
+    return Amalgamation.of(job).model_dump(mode="json")
 
 
 @router.get(
@@ -124,7 +124,8 @@ def list_amalgamations(
     operation_id="get_amalgamation",
     summary="Show a job",
     response_model=Amalgamation,
-    responses=problems(NotFoundError) | {200: {"headers": ETAG | RETRY_AFTER}} | NOT_MODIFIED,
+    responses=problems(NotFoundError)
+    | {200: {"headers": ETAG | RETRY_AFTER}, 304: NOT_MODIFIED[304] | {"headers": ETAG | RETRY_AFTER}},
 )
 async def get_amalgamation(
     request: Request,

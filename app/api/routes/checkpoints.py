@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from app.api.dependencies import BackendDep, OwnerDep
-from app.api.file_answers import ARCHIVE, HEADERS_OF_FILE, answer_file, file_responses
+from app.api.file_answers import ARCHIVE, HEADERS_OF_FILE, REDIRECTED, answer_file, file_responses
 from app.api.parameters import JobId
 from app.api.problems import problems
 from app.api.representations import NOT_MODIFIED, represent
@@ -78,7 +78,7 @@ def list_checkpoint_files(
     operation_id="download_checkpoint_file",
     summary="One file of a checkpoint",
     response_class=Response,
-    responses=_FILE | file_responses(),
+    responses=_FILE | file_responses() | REDIRECTED,
 )
 @router.head(
     "/{checkpoint}/files/{path:path}",

@@ -19,7 +19,7 @@ from app.ingestion.corpus_formats import corpus_format
 from app.ingestion.rows import Columns
 from app.persistence import tables
 from app.services import corpora
-from app.services.idempotency import Answer, store
+from app.services.idempotency import Answer
 
 router = APIRouter(prefix="/corpora", tags=["corpora"])
 
@@ -81,7 +81,7 @@ def create_corpus(
     )
     once = once_of(upload, caller, "POST /corpora", idempotency_key, [new.format, new.columns, new.name])
     put = partial(corpora.create, backend, caller.owner, new)
-    return answer_created(store(backend.database, once, put, _render), "/corpora")
+    return answer_created(backend.claims.store(backend.database, once, put, _render), "/corpora")
 
 
 def _render(made: tuple[tables.Corpus, bool]) -> Answer:

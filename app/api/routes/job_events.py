@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.api.dependencies import BackendDep, LiveDep, OwnerDep
 from app.api.event_stream import STREAM_RESPONSES, EventStream, wants_stream
-from app.api.parameters import JobId
+from app.api.parameters import JobId, link_to_next
 from app.api.problems import problems
 from app.api.schemas import Event, EventPage
 from app.domain.errors import NotFoundError
@@ -57,6 +57,8 @@ async def list_amalgamation_events(
         return EventStream(live.events(job_id, known, backend.settings.event_ping_seconds))
     page = await to_thread.run_sync(_page, backend, owner, job_id, after, limit)
     headers = {"Vary": "Accept"}
+    if page.has_more:
+        headers["Link"] = link_to_next(request, page.last_id)
     return Response(page.model_dump_json(), media_type="application/json", headers=headers)
 
 

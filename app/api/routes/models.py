@@ -24,7 +24,7 @@ from app.api.uploads import UPLOAD_ERRORS, ReceiveUpload, Upload, once_of
 from app.domain.errors import InvalidModelError, NotFoundError
 from app.ingestion.archive_kinds import archive_kind
 from app.services import models
-from app.services.idempotency import Answer, store
+from app.services.idempotency import Answer
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -83,7 +83,7 @@ def create_model(
     )
     once = once_of(upload, caller, "POST /models", idempotency_key, [new.kind, new.name])
     put = partial(models.create, backend, caller.owner, new)
-    return answer_created(store(backend.database, once, put, _render), "/models")
+    return answer_created(backend.claims.store(backend.database, once, put, _render), "/models")
 
 
 def _render(made: models.CreatedModel) -> Answer:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from app.api.dependencies import BackendDep, OwnerDep
-from app.api.file_answers import ARCHIVE, HEADERS_OF_FILE, answer_file, file_responses
+from app.api.file_answers import ARCHIVE, HEADERS_OF_FILE, REDIRECTED, answer_file, file_responses
 from app.api.parameters import After, Limit, Order, show_page
 from app.api.problem_codes import IN_USE
 from app.api.problems import problems
@@ -94,7 +94,7 @@ def list_student_files(
     operation_id="download_student_file",
     summary="One file of a student",
     response_class=Response,
-    responses=_FILE | file_responses(),
+    responses=_FILE | file_responses() | REDIRECTED,
 )
 @router.head(
     "/{student_id}/files/{path:path}",

@@ -12,7 +12,7 @@ from app.api.problems import problems
 from app.api.response_headers import CREATED, NEXT_PAGE, REPLAYED
 from app.api.schemas import Page
 from app.api.schemas_webhooks import Webhook, WebhookDelivery, WebhookRequest, WebhookWithSecret
-from app.domain.errors import InvalidRequestError, NotFoundError
+from app.domain.errors import InvalidRequestError, NotFoundError, RequestInFlightError
 from app.domain.webhook import DeliveryStatus
 from app.persistence import tables
 from app.services import webhooks
@@ -35,7 +35,8 @@ _CREATED: dict[int | str, dict[str, Any]] = {
     operation_id="create_webhook",
     summary="Be told what becomes of jobs",
     response_model=WebhookWithSecret,
-    responses=_CREATED | problems(InvalidRequestError, IDEMPOTENCY_KEY_REUSED, TOO_MANY_WEBHOOKS),
+    responses=_CREATED
+    | problems(InvalidRequestError, IDEMPOTENCY_KEY_REUSED, RequestInFlightError, TOO_MANY_WEBHOOKS),
 )
 def create_webhook(
     body: WebhookRequest, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
@@ -119,7 +120,7 @@ def delete_webhook(webhook_id: WebhookId, backend: BackendDep, owner: OwnerDep) 
     operation_id="rotate_webhook",
     summary="Give a webhook a new secret",
     response_model=WebhookWithSecret,
-    responses=problems(NotFoundError) | {200: {"headers": REPLAYED}},
+    responses=problems(NotFoundError, RequestInFlightError) | {200: {"headers": REPLAYED}},
 )
 def rotate_webhook(
     webhook_id: WebhookId, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None

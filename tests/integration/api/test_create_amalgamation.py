@@ -10,7 +10,6 @@ import pytest
 import redis
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
 
 from app.domain.errors import ConflictError, InvalidRequestError
 from app.domain.recipe import Recipe
@@ -19,9 +18,11 @@ from app.persistence.tables import Amalgamation, Corpus, Event, IdempotencyKey
 from app.persistence.time import now
 from app.services import students, submission, submission_checks
 from app.services.backend import Backend
+from app.services.jobs import Job
 from app.settings import Settings
 from tests.api_objects import OWNER, add_corpus, add_model, add_student, bert_config, model_files
 from tests.hub_server import Hub
+from tests.servers import wait_until
 
 # What these tests say does not depend on the database.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -67,13 +68,17 @@ class TestAccepted:
         self, api: TestClient, body: Json, backend: Backend, redis_url: str
     ) -> None:
         job_id = api.post("/amalgamations", json=body).json()["id"]
+
+        def is_noted() -> bool:
+            with backend.database.read() as session:
+                job = amalgamations.find(session, job_id)
+            assert job is not None
+            return job.dispatched_at is not None
+
+        wait_until(is_noted, "the job is sent")
         with redis.Redis.from_url(redis_url) as broker:
             messages = [json.loads(message) for message in broker.lrange("amalgamations", 0, -1)]
         assert job_id in str([message["headers"]["argsrepr"] for message in messages])
-        with backend.database.read() as session:
-            job = amalgamations.find(session, job_id)
-        assert job is not None
-        assert job.dispatched_at is not None
 
     def test_a_silent_broker_is_not_the_users_problem(
         self, settings: Settings, backend: Backend, body: Json
@@ -355,7 +360,7 @@ class TestRaces:
         recipe = Recipe.model_validate(body | {"teachers": [body["teachers"][0], student]})
         held, deleted = threading.Event(), threading.Event()
 
-        def render(_session: Session, _job: Amalgamation) -> Json:
+        def render(_job: Job) -> Json:
             held.set()  # the inputs are held, and the job is not committed yet
             assert not deleted.wait(0.5)
             return {}
@@ -387,7 +392,7 @@ class TestRaces:
 
         monkeypatch.setattr(submission_checks, "check", check_then_delete)
         with pytest.raises(InvalidRequestError) as refused:
-            submission.submit(backend, OWNER, recipe=recipe, faults=(), once=None, render=lambda *_: {})
+            submission.submit(backend, OWNER, recipe=recipe, faults=(), once=None, render=lambda _: {})
         assert [(f.pointer, f.code) for f in refused.value.faults] == [("/teachers/1/model", "deleted")]
         assert _count(backend, Amalgamation) == 0
 
@@ -554,8 +559,14 @@ class TestIdempotencyKey:
             answers = list(
                 pool.map(lambda _: api.post("/amalgamations", json=body, headers=self.KEY), range(8))
             )
-        assert {answer.status_code for answer in answers} == {202}
-        assert len({answer.json()["id"] for answer in answers}) == 1
+        made = [answer for answer in answers if answer.status_code == 202]
+        assert len({answer.json()["id"] for answer in made}) == 1
+        assert sum("idempotency-replayed" not in answer.headers for answer in made) == 1
+        for answer in answers:
+            if answer not in made:
+                assert (answer.status_code, answer.json()["code"]) == (409, "request_in_flight")
+                assert int(answer.headers["retry-after"]) > 0
+        assert api.post("/amalgamations", json=body, headers=self.KEY).json() == made[0].json()
         assert _count(backend, Amalgamation) == 1
 
     def test_a_refused_request_does_not_use_the_key_up(self, api: TestClient, body: Json) -> None:

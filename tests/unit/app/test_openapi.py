@@ -95,16 +95,42 @@ def test_every_operation_declares_its_problems(document: Json) -> None:
         responses = operation["responses"]
         problems = {status for status, answer in responses.items() if PROBLEM in answer.get("content", {})}
         assert problems == {status for status in responses if status >= "400"}, name
-        expected = {"500", "503"}
+        expected = {"500"}
         if operation.get("security"):
-            expected.add("401")
-        if operation.get("parameters"):
+            expected |= {"401", "403", "503"}
+        if any(each["in"] != "path" for each in operation.get("parameters", ())):
             expected.add("422")
         if "requestBody" in operation:
             expected |= {"400", "413", "422"}
         if "_id}" in name:
             expected.add("404")
         assert expected <= problems, name
+
+
+def test_no_problem_is_declared_that_cannot_be(document: Json) -> None:
+    paths = document["paths"]
+    assert paths["/healthz"]["get"]["responses"].keys() == {"200", "500"}
+    ready = paths["/readyz"]["get"]["responses"]["503"]["content"][PROBLEM]["examples"]
+    assert ready.keys() == {"not_ready"}
+    for name, operation in _operations(document):
+        if operation.get("parameters") and all(each["in"] == "path" for each in operation["parameters"]):
+            invalid = operation["responses"].get("422")
+            assert ("requestBody" in operation) == (invalid is not None), name
+
+
+def test_what_may_not_be_modified_shows_its_validator(document: Json) -> None:
+    for name, operation in _operations(document):
+        if "304" in operation["responses"]:
+            for status in ("200", "304"):
+                assert "ETag" in operation["responses"][status]["headers"], name
+
+
+def test_a_request_in_flight_says_when_to_ask_again(document: Json) -> None:
+    for name, operation in _operations(document):
+        if "Idempotency-Key" in {each["name"] for each in operation.get("parameters", ())}:
+            conflict = operation["responses"]["409"]
+            assert "request_in_flight" in conflict["content"][PROBLEM]["examples"], name
+            assert "Retry-After" in conflict["headers"], name
 
 
 def test_every_code_that_is_raised_is_declared_somewhere(document: Json) -> None:

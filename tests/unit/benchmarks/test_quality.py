@@ -50,13 +50,13 @@ def test_another_seed_cuts_the_texts_in_another_way(data):
 
 
 def test_a_rare_class_is_thinned_in_the_corpus_alone(data):
-    split = _line("+rare").split(data, seed=1)
+    split = _line(" (rare)").split(data, seed=1)
     count = lambda part: sum(row.label == "bank-0" for row in part)  # noqa: E731
     assert (count(split.labelled), count(split.corpus), count(split.test)) == (20, 5, 5)
 
 
 def test_strangers_belong_to_no_teacher_and_stay_out_of_the_test(data):
-    split = _line("+strangers").split(data, seed=1)
+    split = _line(" (strangers)").split(data, seed=1)
     assert sum(row.owner == -1 for row in split.corpus) == 200
     assert all(row.owner >= 0 for row in (*split.labelled, *split.test))
 

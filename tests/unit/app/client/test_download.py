@@ -1,12 +1,20 @@
 import hashlib
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.client import ChecksumError, ConnectionFailedError, DownloadProgress, MukaClient, UnsafePathError
-from tests.unit.app.client.scripted_server import DROP, Reply, ScriptedServer, with_ranges
+from app.client import (
+    ChecksumError,
+    ConnectionFailedError,
+    DownloadProgress,
+    MukaClient,
+    UnexpectedAnswerError,
+    UnsafePathError,
+)
+from tests.unit.app.client.scripted_server import DROP, Reply, ScriptedServer, running, with_ranges
 
 WEIGHTS = random.Random(1).randbytes(300_000)
 CONFIG = b'{"model_type": "bert"}'
@@ -176,3 +184,68 @@ def test_progress_goes_up_to_the_total(student: ScriptedServer, client: MukaClie
     received = [progress.received_bytes for progress in told]
     assert received == sorted(received)
     assert received[-1] == told[-1].total_bytes == len(CONFIG) + len(WEIGHTS)
+
+
+class TestElsewhere:
+    """The service keeps its files in a bucket, and redirects to it."""
+
+    @pytest.fixture
+    def bucket(self, student: ScriptedServer) -> Iterator[ScriptedServer]:
+        with running() as bucket:
+            for name, content in (("config.json", CONFIG), ("model.safetensors", WEIGHTS)):
+                to = {"Location": f"{bucket.url}/{name}?X-Amz-Signature=1", "ETag": etag(content)}
+                student.on("GET", f"/students/stu-1/files/{name}", Reply(302, headers=to))
+                bucket.on("GET", f"/{name}", with_ranges(content, '"its own"'))
+            yield bucket
+
+    def test_the_key_stays_with_the_service(
+        self, student: ScriptedServer, bucket: ScriptedServer, tmp_path: Path
+    ) -> None:
+        with MukaClient(student.url, api_key="secret") as client:
+            client.students.download("stu-1", tmp_path)
+        assert (tmp_path / "model.safetensors").read_bytes() == WEIGHTS
+        assert {request.headers.get("Authorization") for request in student.requests} == {"Bearer secret"}
+        assert len(bucket.requests) == 2
+        assert "secret" not in str([request.headers for request in bucket.requests])
+
+    def test_dropped_connections_are_resumed_there(
+        self, student: ScriptedServer, bucket: ScriptedServer, client: MukaClient, tmp_path: Path
+    ) -> None:
+        bucket.on("GET", "/model.safetensors", with_ranges(WEIGHTS, '"its own"', cut_after=120_000))
+        client.students.download("stu-1", tmp_path)
+        assert (tmp_path / "model.safetensors").read_bytes() == WEIGHTS
+        seen = bucket.seen("GET", "/model.safetensors")
+        assert [each.headers.get("Range") for each in seen] == [None, "bytes=120000-", "bytes=240000-"]
+        assert len(student.seen("GET", WEIGHTS_URL)) == 3, "each time with a fresh signature"
+
+    def test_a_part_of_another_file_is_not_gone_on_with(
+        self, student: ScriptedServer, bucket: ScriptedServer, client: MukaClient, tmp_path: Path
+    ) -> None:
+        (tmp_path / "model.safetensors.part").write_bytes(WEIGHTS[:500])
+        to = {"Location": f"{bucket.url}/model.safetensors", "ETag": '"another"'}
+        student.on("GET", WEIGHTS_URL, Reply(302, headers=to))
+        client.students.download("stu-1", tmp_path)
+        assert (tmp_path / "model.safetensors").read_bytes() == WEIGHTS
+        assert [each.headers.get("Range") for each in bucket.seen("GET", "/model.safetensors")] == [None]
+
+    def test_a_bucket_that_refuses_is_not_taken_for_the_service(
+        self, bucket: ScriptedServer, client: MukaClient, tmp_path: Path
+    ) -> None:
+        bucket.on("GET", "/config.json", Reply(403, b"<Error/>"))
+        with pytest.raises(ConnectionFailedError, match="where the service keeps its files, answered 403"):
+            client.students.download("stu-1", tmp_path, retries=0)
+
+    def test_a_bucket_that_is_not_reached_is_told_as_such(
+        self, student: ScriptedServer, client: MukaClient, tmp_path: Path
+    ) -> None:
+        to = {"Location": "http://127.0.0.1:9/config.json"}
+        student.on("GET", "/students/stu-1/files/config.json", Reply(302, headers=to))
+        with pytest.raises(ConnectionFailedError, match="MUKA_STORE_PUBLIC_URL"):
+            client.students.download("stu-1", tmp_path, retries=0)
+
+    def test_a_circle_ends(self, student: ScriptedServer, client: MukaClient, tmp_path: Path) -> None:
+        student.on(
+            "GET", "/students/stu-1/files/config.json", Reply(302, headers={"Location": "config.json"})
+        )
+        with pytest.raises(UnexpectedAnswerError, match="redirects without end"):
+            client.students.download("stu-1", tmp_path, retries=0)

@@ -133,6 +133,24 @@ class TestRetries:
         assert first.headers["Idempotency-Key"] == second.headers["Idempotency-Key"] != ""
         assert json.loads(second.body) == {"teachers": ["a/b", "c/d"], "corpus": "cor-1"}
 
+    def test_a_create_that_is_still_carried_out_is_asked_for_until_it_has_an_answer(
+        self, server: ScriptedServer
+    ) -> None:
+        in_flight = Reply.of({"code": "request_in_flight", "detail": "wait"}, 409, Retry_After="0")
+        server.on("POST", "/amalgamations", in_flight, in_flight, in_flight, Reply.of(JOB, 202))
+        with MukaClient(server.url, retries=0) as client:
+            assert client.amalgamations.create(teachers=["a/b", "c/d"], corpus="cor-1").id == "amg-1"
+        assert len({request.headers["Idempotency-Key"] for request in server.requests}) == 1
+
+    def test_a_create_that_stays_in_flight_is_given_up(
+        self, server: ScriptedServer, client: MukaClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.client.transport.IN_FLIGHT_SECONDS", 0.3)
+        in_flight = Reply.of({"code": "request_in_flight", "detail": "wait"}, 409, Retry_After="0")
+        server.on("POST", "/amalgamations", in_flight)
+        with pytest.raises(ConflictError, match="wait"):
+            client.amalgamations.create(teachers=["a/b", "c/d"], corpus="cor-1")
+
     def test_two_creates_have_two_keys(self, server: ScriptedServer, client: MukaClient) -> None:
         server.on("POST", "/amalgamations", Reply.of(JOB, 202))
         for _ in range(2):
