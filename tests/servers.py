@@ -54,15 +54,16 @@ def free_port() -> int:
 
 
 def wait_until(condition: Callable[[], T | None], what: str, *, seconds: float = PATIENCE_SECONDS) -> T:
-    """Poll until the answer is true, and return it."""
-    deadline = time.monotonic() + seconds
+    """Poll until the answer is true, and return it: often at first, later less, for asking costs, too."""
+    started = time.monotonic()
+    deadline = started + seconds
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds} s: {what}")
-        time.sleep(0.02)
+        time.sleep(min(0.2, 0.02 + (time.monotonic() - started) / 100))
 
 
 @dataclass

@@ -36,6 +36,9 @@ def require_store(settings: "Settings") -> None:
     from app.services.backend import Backend
     from app.storage import StoreAwayError, StoreError
 
+    if settings.store_url is not None:
+        return  # a bucket is asked for what it is
+
     backend = Backend.from_settings(settings)
     try:
         next(backend.store.children("corpora"), None)

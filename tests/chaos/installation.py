@@ -37,6 +37,8 @@ PROMISED_SECONDS = 12 * LEASE_SECONDS
 SETTINGS = QUICK | {
     "MUKA_LEASE_SECONDS": str(LEASE_SECONDS),
     "MUKA_DISPATCH_AGAIN_SECONDS": "10",
+    # Often enough, and leaves the processor to the jobs.
+    "MUKA_CARETAKER_SECONDS": "1",
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",
 }

