@@ -1,7 +1,6 @@
 """Celery's tasks: thin, without torch. An id comes in, nothing goes out."""
 
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 
 from app.persistence import shards
@@ -26,7 +25,8 @@ class _Failures:
         self.count += 1
 
 
-_failures: defaultdict[tuple[str, int], _Failures] = defaultdict(_Failures)
+_failures: dict[tuple[str, int], _Failures] = {}
+"""By job and attempt; only those that this process has failed to help."""
 
 
 @celery.task(name=RUN_AMALGAMATION)  # type: ignore[untyped-decorator]
@@ -62,11 +62,16 @@ def help_scoring(job_id: str) -> None:
                 return
             with database.read() as session:
                 attempt = shards.help_wanted(session, job_id)
-            if attempt is None or time.monotonic() < _failures[job_id, attempt].until:
+            if attempt is None or _is_too_early(job_id, attempt):
                 return
             if not run_helper(settings, job_id, attempt, worker_name(), stop):
-                _failures[job_id, attempt].add(settings.dispatch_again_seconds)
+                _failures.setdefault((job_id, attempt), _Failures()).add(settings.dispatch_again_seconds)
                 with database.write() as session:
                     shards.lose(session, worker_name())
     finally:
         database.close()
+
+
+def _is_too_early(job_id: str, attempt: int) -> bool:
+    failures = _failures.get((job_id, attempt))
+    return failures is not None and time.monotonic() < failures.until

@@ -133,12 +133,13 @@ def require_safetensors(folder: Path) -> None:
 
 
 def require_weights_for(folder: Path, config: PretrainedConfig) -> None:
-    """Refuse a config that asks for many more weights than there are: minutes and gigabytes would go into
-    drawing them, before anybody saw that they are missing.
+    """Refuse a config that asks for many more weights than there are.
+
+    Minutes and gigabytes would go into drawing them, before anybody saw that they are missing.
 
     Raises:
         TeacherNotClassifierError: Says how many there are; or the config makes no model at all.
-    """  # noqa: D205  (the first sentence is longer than a line)
+    """
     try:
         with torch.device("meta"), quiet_transformers():
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
