@@ -63,20 +63,26 @@ async def submit(
     """Each submitter posts one job after the other, all of them so many together.
 
     Every `repeat_every`-th is sent twice at the same moment under its `Idempotency-Key`, as by a client that
-    has lost its patience. Refused while the first is in flight, the second is sent again as it is told, and
-    nobody waits for it but the end.
+    has lost its patience. One of the two may be refused while the other is in flight: it is sent again as it
+    is told. The submitter goes on as soon as one of the two has the job, and nobody waits for the other but
+    the end.
     """
-    repeats: list[asyncio.Task[None]] = []
+    late: set[asyncio.Task[None]] = set()
+    opened: list[Connection] = []
     answers: list[tuple[str, str, int]] = []
     times: list[float] = []
     numbers = count()
 
     async def one(submitter: dict[str, Any]) -> None:
         body = json.dumps(submitter["body"]).encode()
-        connection = await Connection.to(port)
         headers = {"Authorization": f"Bearer {submitter['key']}", "Content-Type": "application/json"}
+        idle: list[Connection] = []
 
-        async def post(connection: Connection, key: str) -> None:
+        async def post(key: str) -> None:
+            if not idle:
+                idle.append(await Connection.to(port))
+                opened.append(idle[-1])
+            connection = idle.pop()
             while True:
                 status = await connection.ask(
                     "POST", "/amalgamations", headers | {"Idempotency-Key": key}, body
@@ -85,25 +91,23 @@ async def submit(
                 if answer.get("code") != "request_in_flight":
                     break
                 await asyncio.sleep(connection.retry_after)
+            idle.append(connection)
             answers.append((key, answer.get("id", ""), status))
-
-        async def repeat(key: str) -> None:
-            another = await Connection.to(port)
-            await post(another, key)
-            another.close()
 
         while (number := next(numbers)) < jobs:
             key, began = str(uuid.uuid4()), time.perf_counter()
-            if number % repeat_every == 0:
-                repeats.append(asyncio.create_task(repeat(key)))
-            await post(connection, key)
+            copies = 1 + (number % repeat_every == 0)
+            posts = [asyncio.create_task(post(key)) for _ in range(copies)]
+            _, waiting = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+            late.update(waiting)
             times.append(time.perf_counter() - began)
-        connection.close()
 
     began = time.perf_counter()
     await asyncio.gather(*[one(each) for each in submitters])
     seconds = time.perf_counter() - began
-    await asyncio.gather(*repeats)
+    await asyncio.gather(*late)
+    for connection in opened:
+        connection.close()
     return {"seconds": seconds, "times": times, "answers": answers}
 
 

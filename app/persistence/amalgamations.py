@@ -34,22 +34,28 @@ _ENTRY = select(
 
 
 def add(session: Session, job: Amalgamation) -> int:
-    """Insert a queued job with its first transition and event. The caller commits, then enqueues.
+    """As `add_all`, for one."""
+    return add_all(session, [job])[job.id]
 
-    Answers how many queued jobs a worker takes before it.
+
+def add_all(session: Session, jobs: Iterable[Amalgamation]) -> dict[str, int]:
+    """Insert queued jobs with their first transition and event. The caller commits, then enqueues.
+
+    Answers for each of them how many queued jobs a worker takes before it.
     """
-    at, before = session.execute(_ENTRY, {"id": job.id}).one()
-    job.status = Status.QUEUED
-    job.attempt = job.events = 0
-    job.created_at = at
-    job.transitions = []
-    job.progress = {}
-    _count(job, Status.QUEUED, at)
-    session.add(job)
+    ordered = sorted(jobs, key=lambda job: job.id)
+    at, before = session.execute(_ENTRY, {"id": ordered[0].id}).one()
+    for job in ordered:
+        job.status = Status.QUEUED
+        job.attempt = job.events = 0
+        job.created_at = at
+        job.transitions = []
+        job.progress = {}
+        _count(job, Status.QUEUED, at)
+    session.add_all(ordered)
     session.flush()
-    _tell_status(session, job, Status.QUEUED, "the job is queued")
-    session.flush()
-    return int(before)
+    events.insert_all(session, [_status_event(job, Status.QUEUED, "the job is queued") for job in ordered])
+    return {job.id: before + number for number, job in enumerate(ordered)}
 
 
 def find(
@@ -199,15 +205,15 @@ def _tell_status(
     session: Session, job: Amalgamation, status: Status, message: str, data: dict[str, Any] | None = None
 ) -> None:
     """The event of which the row knows already, and what webhooks are told."""
-    events.insert(
-        session,
-        job.id,
-        job.events,
-        kind="status",
-        message=message,
-        data={"status": status, "attempt": job.attempt} | (data or {}),
-    )
+    events.insert_all(session, [_status_event(job, status, message, data)])
     outbox.announce(session, job, status)
+
+
+def _status_event(
+    job: Amalgamation, status: Status, message: str, data: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    told = {"status": status, "attempt": job.attempt} | (data or {})
+    return events.row(job.id, job.events, kind="status", message=message, data=told)
 
 
 # --- What a worker does ----------------------------------------------------------------------------
@@ -262,7 +268,9 @@ def tell(
     if status is None:
         return False
     sequence = session.scalar(select(Amalgamation.events).where(Amalgamation.id == job_id))
-    events.insert(session, job_id, sequence or 0, kind=kind, message=message, data=data or {})
+    events.insert_all(
+        session, [events.row(job_id, sequence or 0, kind=kind, message=message, data=data or {})]
+    )
     return True
 
 

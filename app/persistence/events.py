@@ -10,12 +10,20 @@ from sqlalchemy.orm import Session
 from app.persistence.tables import Event
 
 
-def insert(
-    session: Session, job_id: str, sequence: int, *, kind: str, message: str, data: dict[str, Any]
-) -> None:
-    """Append one; the caller has taken the number under the job's row lock."""
-    row = {"amalgamation_id": job_id, "sequence": sequence, "type": kind, "message": message, "data": data}
-    session.execute(_INSERT, row)
+def row(job_id: str, sequence: int, *, kind: str, message: str, data: dict[str, Any]) -> dict[str, Any]:
+    """One event; the caller has taken the number under the job's row lock."""
+    return {
+        "amalgamation_id": job_id,
+        "sequence": sequence,
+        "type": kind,
+        "message": message,
+        "data": data,
+    }
+
+
+def insert_all(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Append them, each made by `row`."""
+    session.execute(_INSERT, rows)
 
 
 _INSERT = sql_insert(cast("Table", Event.__table__))

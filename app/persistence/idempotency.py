@@ -4,7 +4,7 @@ A key is claimed before anything is done, in a transaction of its own, so that e
 answer takes the claim's place in the transaction that makes the object. A claim that nobody renews runs out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -67,9 +67,10 @@ def renew(session: Session, claim: Claim) -> None:
     session.connection().execute(_RENEW, claim.binds)
 
 
-def settle(session: Session, claim: Claim, answer: dict[str, Any]) -> bool:
-    """Put the answer into the claim's place; False when another request has the key by now."""
-    return session.connection().execute(_SETTLE, claim.binds | answer).rowcount == 1
+def settle(session: Session, answers: Sequence[tuple[Claim, dict[str, Any]]]) -> bool:
+    """Put answers into the places of claims; False when another request has one of the keys by now."""
+    rows = [claim.binds | answer for claim, answer in answers]
+    return session.connection().execute(_SETTLE, rows).rowcount == len(rows)
 
 
 def release(session: Session, claim: Claim) -> None:

@@ -14,6 +14,8 @@ from app.persistence import checkpoints
 from app.persistence.tables import Corpus, Model, Student, Webhook
 
 Resource = TypeVar("Resource", Corpus, Model, Student, Webhook)
+Owned = tuple[str, str]
+"""An owner, and the id of one of its objects."""
 _TABLES: dict[str, type[Corpus | Model | Student]] = {
     Prefix.CORPUS: Corpus,
     Prefix.MODEL: Model,
@@ -51,35 +53,39 @@ def _all_of(table: type[Resource]) -> Select[Resource]:
     )
 
 
-def hold_all(session: Session, object_ids: Collection[str], *, owner: str) -> set[str]:
-    """Keep objects that a new job needs from being deleted until the transaction ends.
+def hold_all(session: Session, needed: Collection[Owned]) -> set[Owned]:
+    """Keep objects that new jobs need from being deleted until the transaction ends.
 
     Answers those that are not gone already. On SQLite the write lock does the same for all rows.
     `stu-…@step-200` is a checkpoint.
     """
-    checkpoint_ids = {each: parsed for each in object_ids if (parsed := parse_checkpoint(each))}
-    held = {
-        each
-        for each, (job_id, step) in checkpoint_ids.items()
-        if checkpoints.hold(session, job_id, step, owner=owner)
-    }
-    plain = sorted(set(object_ids) - checkpoint_ids.keys())
-    kinds = [kind for prefix, kind in _TABLES.items() if any(each.startswith(prefix) for each in plain)]
+    held, plain = set[Owned](), set[Owned]()
+    for owner, object_id in needed:
+        if (parsed := parse_checkpoint(object_id)) is None:
+            plain.add((owner, object_id))
+        elif checkpoints.hold(session, *parsed, owner=owner):
+            held.add((owner, object_id))
+    ids = sorted({object_id for _, object_id in plain})
+    kinds = [kind for prefix, kind in _TABLES.items() if any(each.startswith(prefix) for each in ids)]
     if kinds:
-        held.update(session.scalars(_HOLD[frozenset(kinds)], {"ids": plain, "owner": owner}))
+        owners = sorted({owner for owner, _ in plain})
+        found = session.execute(_HOLD[frozenset(kinds)], {"ids": ids, "owners": owners})
+        held |= plain & {(row.owner, row.id) for row in found}
     return held
 
 
 def _holding(kinds: Iterable[type[Corpus | Model | Student]]) -> Select[Any] | CompoundSelect[Any]:
     """One statement for all: locks do not go with UNION, but what is united may hold them."""
     locked = [
-        select(kind.id)
-        .where(kind.id.in_(bindparam("ids", expanding=True)), kind.owner == bindparam("owner"))
+        select(kind.id, kind.owner)
+        .where(
+            kind.id.in_(bindparam("ids", expanding=True)), kind.owner.in_(bindparam("owners", expanding=True))
+        )
         .with_for_update(read=True)
         .cte(f"held_{kind.__tablename__}")
         for kind in kinds
     ]
-    return union_all(*[select(each.c.id) for each in locked])
+    return union_all(*[select(each.c.id, each.c.owner) for each in locked])
 
 
 _HOLD = {

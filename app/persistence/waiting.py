@@ -25,5 +25,5 @@ def warn_once(session: Session, job_id: str, message: str) -> bool:
     ).scalar_one_or_none()
     if sequence is None:
         return False
-    events.insert(session, job_id, sequence, kind="warning", message=message, data={})
+    events.insert_all(session, [events.row(job_id, sequence, kind="warning", message=message, data={})])
     return True

@@ -8,7 +8,7 @@ request that dies leaves its claim behind, which runs out within a minute.
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -61,16 +61,6 @@ class Once:
         claim = Claim(api_key_id, route, key, new_id(Prefix.REQUEST))
         return cls(claim, sha256(canonical.encode()).hexdigest())
 
-    def keep(self, session: Session, answer: Answer) -> None:
-        """Store the answer, in the transaction that makes the object.
-
-        Raises:
-            RequestInFlightError: this request was taken for dead, and another one is carried out.
-        """
-        kept = {"resource_id": answer.resource_id, "response": answer.content, "status": answer.status}
-        if not idempotency.settle(session, self.claim, kept):
-            raise _in_flight()
-
 
 class Claims:
     """The keys of the requests that this process is carrying out, so that long ones keep theirs."""
@@ -80,7 +70,7 @@ class Claims:
         self._taken_at: dict[Claim, float] = {}
 
     def carry_out(self, database: Database, once: Once | None, run: Callable[[], Answer]) -> Answer:
-        """Run it, unless an earlier request under its key has an answer. `run` calls `once.keep`.
+        """Run it, unless an earlier request under its key has an answer. `run` keeps its answer: `keeping`.
 
         Raises:
             InvalidRequestError: that request had another body.
@@ -122,10 +112,24 @@ class Claims:
 
 
 def keeping(once: Once | None, session: Session, answer: Answer) -> Answer:
-    """The answer, kept when there is a key."""
-    if once is not None:
-        once.keep(session, answer)
+    """The answer, kept when there is a key, in the transaction that makes the object.
+
+    Raises:
+        RequestInFlightError: this request was taken for dead, and another one is carried out.
+    """
+    keep_all(session, [(once, answer)])
     return answer
+
+
+def keep_all(session: Session, answers: Sequence[tuple[Once | None, Answer]]) -> None:
+    """As `keeping`, of several requests: all of them, or it raises."""
+    kept = [
+        (once.claim, {"resource_id": each.resource_id, "response": each.content, "status": each.status})
+        for once, each in answers
+        if once is not None
+    ]
+    if kept and not idempotency.settle(session, kept):
+        raise _in_flight()
 
 
 def _claim(database: Database, once: Once) -> Answer | None:

@@ -7,9 +7,10 @@ from app.domain.status import TERMINAL, Status
 from app.persistence import amalgamations, checkpoints
 from app.persistence.losses import NO_LEASE
 from app.persistence.tables import Amalgamation
+from app.services.admissions import lock_inputs
 from app.services.backend import Backend
 from app.services.jobs import Job, find
-from app.services.submission import lock_inputs, refuse_a_full_queue
+from app.services.submission import refuse_a_full_queue
 
 RESUMABLE = (Status.FAILED, Status.CANCELLED)
 
@@ -61,7 +62,7 @@ def _refuse_kept_student(session: Session, row: Amalgamation) -> None:
 
 def _refuse_missing_inputs(session: Session, row: Amalgamation) -> None:
     """Held until the job is live again; from then on nobody can remove them."""
-    faults = lock_inputs(session, row, "does not exist any more")
+    faults = lock_inputs(session, [row], "does not exist any more")
     if faults:
         raise ConflictError(
             f"the job cannot be resumed: {faults[0].detail}; create it again with what there is now",

@@ -3,17 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy.orm import Session
-
 from app.domain.errors import Fault, InvalidRequestError, TooManyRequestsError
 from app.domain.identifiers import Prefix, new_id
 from app.domain.recipe import InlineTexts, Recipe, Resolved
-from app.domain.revisions import own_id
-from app.persistence import amalgamations, owned
+from app.persistence import amalgamations
 from app.persistence.tables import Amalgamation
 from app.services import submission_checks
+from app.services.admissions import Entry
 from app.services.backend import Backend
-from app.services.idempotency import Answer, Once, keeping
+from app.services.idempotency import Answer, Once
 from app.services.jobs import Job
 from app.services.submission_checks import Findings
 
@@ -46,10 +44,7 @@ def submit(
 
     def run() -> Answer:
         job = _checked(backend, owner, recipe, faults)
-        with backend.database.write() as session:
-            _refuse(lock_inputs(session, job, "was deleted while the request was checked"))
-            before = amalgamations.add(session, job)
-            return keeping(once, session, Answer(job.id, render(Job(job, before)), 202))
+        return backend.admissions.admit(Entry(job, once, lambda row, before: render(Job(row, before))))
 
     answer = backend.claims.carry_out(backend.database, once, run)
     if not answer.replayed:
@@ -119,25 +114,3 @@ def _job(owner: str, recipe: Recipe, findings: Findings, corpus_id: str) -> Amal
         resolved=resolved.model_dump(mode="json"),
         user_metadata=recipe.metadata,
     )
-
-
-def lock_inputs(session: Session, job: Amalgamation, what_happened: str) -> list[Fault]:
-    """Hold what the job needs until it is committed, so that nobody deletes it in between.
-
-    Answers a fault for each that is gone, which says what happened.
-    """
-    resolved = Resolved.model_validate(job.resolved)
-    needed = {"/corpus": resolved.corpus_id}
-    if resolved.evaluation_corpus_id:
-        needed["/evaluation/corpus"] = resolved.evaluation_corpus_id
-    for index, teacher in enumerate(resolved.teachers):
-        if teacher.object_id:
-            needed[f"/teachers/{index}/model"] = teacher.object_id
-    if resolved.student.storage_prefix:
-        needed["/student/init_from"] = own_id(job.recipe["student"]["init_from"])
-    held = owned.hold_all(session, needed.values(), owner=job.owner)
-    return [
-        Fault(pointer, "deleted", f"{object_id} {what_happened}")
-        for pointer, object_id in needed.items()
-        if object_id not in held
-    ]

@@ -173,7 +173,7 @@ def test_an_answer_is_stored_with_its_object_or_not_at_all(database: Database) -
         raise AssertionError
 
     def _keep_and_break(session: Session) -> None:
-        once.keep(session, Answer("x", {}, 201))
+        keeping(once, session, Answer("x", {}, 201))
         raise Died
 
     with pytest.raises(Died):

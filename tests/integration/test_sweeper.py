@@ -265,7 +265,7 @@ class TestLiveJobs:
         _expire(backend, corpus_id)
         with ThreadPoolExecutor(1) as threads:
             with backend.database.write() as session:
-                assert owned.hold_all(session, [corpus_id], owner=OWNER)
+                assert owned.hold_all(session, {(OWNER, corpus_id)})
                 swept = threads.submit(lambda: list(sweep(backend)))
                 time.sleep(0.5)
                 assert not swept.done(), "it waits for the submission"
