@@ -21,7 +21,7 @@ from app.domain.status import FailureCode
 from app.storage import DISK_ERRORS, StoreError
 from worker.corpus import CorpusUnreadableError
 from worker.muka import errors as library
-from worker.patience import error_number
+from worker.system_errors import error_number
 from worker.teachers import HubSilentError, ModelGatedError, ModelGoneError
 
 

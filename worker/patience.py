@@ -6,7 +6,6 @@ them. A full disk does not empty itself: it is told at once.
 
 import errno
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from typing import TypeVar
 from app.storage import ArtifactStore, StoreError
 from worker.lease import Lease, LeaseLostError
 from worker.muka.errors import StoppedError
+from worker.system_errors import error_numbers, is_full
 from worker.teachers import HubSilentError
 
 T = TypeVar("T")
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PASSING = frozenset(
     getattr(errno, name)
     for name in (
@@ -69,18 +68,17 @@ class Patience:
 
     def _trouble(self, error: Exception) -> StoreError | None:
         """What is wrong with the store, if that is why `error` was raised, and it may pass."""
-        numbers = set(_error_numbers(error))
-        if numbers & _FULL:
+        if is_full(error):
             return None
         if isinstance(error, StoreError):
             return error
-        if passing := numbers & _PASSING:
+        if passing := set(error_numbers(error)) & _PASSING:
             return StoreError(f"the artifact store does not work: {os.strerror(min(passing))}")
         # A file that is missing, a model that seems broken: not while the whole store is away.
         try:
             self.store.check()
         except StoreError as trouble:
-            return None if set(_error_numbers(trouble)) & _FULL else trouble
+            return None if is_full(trouble) else trouble
         return None
 
 
@@ -102,20 +100,3 @@ def _pauses(seconds: float) -> Iterator[float]:
     waits = iter(_WAITS_SECONDS)
     while (left := end - time.monotonic()) > 0:
         yield min(next(waits, _WAITS_SECONDS[-1]), left)
-
-
-def _error_numbers(error: BaseException | None) -> Iterator[int]:
-    """Of the operating system, in an exception and in what it was raised from."""
-    while error is not None:
-        number = error_number(error)
-        if number is not None:
-            yield number
-        error = error.__cause__ or error.__context__
-
-
-def error_number(error: BaseException) -> int | None:
-    """Of the operating system. safetensors and tokenizers, written in Rust, have it in their message only."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else None

@@ -18,7 +18,8 @@ from worker.lease import Lease
 from worker.muka import TeacherOutputs
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
-from worker.patience import Patience, error_number
+from worker.patience import Patience
+from worker.system_errors import error_number
 
 _FORMAT = 4
 """Raised when worker.muka computes other numbers from the same inputs."""

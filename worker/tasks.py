@@ -1,15 +1,22 @@
 """Celery's tasks: thin, without torch. An id comes in, nothing goes out."""
 
+import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 
-from app.persistence import shards
+from app.persistence import shards, waiting
 from app.persistence.database import Database
-from app.settings import get_settings
+from app.persistence.leftovers import names_no_file
+from app.settings import Settings, get_settings
+from app.storage import StoreError, configured_store
 from app.task_queue import HELP_SCORING, RUN_AMALGAMATION
 from worker.celery_app import celery, is_stopping, worker_name
 from worker.child import StopSwitch, run_attempt, run_helper
 from worker.lease import claim, give_back, record_loss
+from worker.system_errors import is_full
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -36,7 +43,7 @@ def run_amalgamation(job_id: str) -> None:
     database = Database(settings.resolved_database_url())
     try:
         with StopSwitch(settings.stop_seconds) as stop:
-            if stop.requested or is_stopping():
+            if stop.requested or is_stopping() or _is_store_away(settings, database, job_id):
                 return
             attempt = claim(database, job_id, worker=worker_name(), lease_seconds=settings.lease_seconds)
             if attempt is None:
@@ -49,6 +56,25 @@ def run_amalgamation(job_id: str) -> None:
             record_loss(database, job_id, attempt, lost.why, max_attempts=settings.max_attempts)
     finally:
         database.close()
+
+
+def _is_store_away(settings: Settings, database: Database, job_id: str) -> bool:
+    """True when the job had better wait, until the dispatcher sends it again: one attempt would only fail.
+
+    A full disk is no reason: it does not empty itself, and the job's failure tells what to do.
+    """
+    store = configured_store(settings, partial(names_no_file, database))
+    try:
+        store.check()
+    except StoreError as error:
+        if is_full(error):
+            return False
+        why = f"a worker left the job in the queue: {error}"
+        with database.write() as session:
+            if waiting.warn_once(session, job_id, why):
+                log.warning("%s: %s", job_id, why)
+        return True
+    return False
 
 
 @celery.task(name=HELP_SCORING)  # type: ignore[untyped-decorator]

@@ -30,6 +30,24 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+METADATA_FILTER: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "metadata",
+            "in": "query",
+            "style": "deepObject",
+            "explode": True,
+            "required": False,
+            "description": "Only jobs with this in their metadata: `metadata[team]=support`.",
+            "schema": {
+                "type": "object",
+                "additionalProperties": {"type": "string", "maxLength": 512},
+                "propertyNames": {"minLength": 1, "maxLength": 64},
+            },
+        }
+    ]
+}
+"""What `metadata_filter` reads, as the OpenAPI document has it."""
 _METADATA = re.compile(r"metadata\[(?P<key>.{1,64})\]", re.DOTALL)
 Row = TypeVar("Row")
 Shown = TypeVar("Shown", bound=BaseModel)

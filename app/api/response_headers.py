@@ -1,4 +1,4 @@
-"""Headers of answers, as the OpenAPI document declares them."""
+"""Headers of answers, and of requests that ask for part of them, as the OpenAPI document declares them."""
 
 from typing import Any
 
@@ -35,6 +35,12 @@ LINKED = described(
     X_Linked_Etag="The same.",
     X_Linked_Size="Of the whole file, in bytes.",
 )
+CONDITIONS = {"If-None-Match": "An `ETag` that you have: 304 while it is still that of the answer."}
+RANGES = {
+    "Range": "`bytes=1000-`: only these bytes (206); of several ranges at once, everything.",
+    "If-Range": "An `ETag`: the range only if the file is still that one, else everything.",
+}
+"""Of requests."""
 _OF_PROBLEMS = {
     "401": described(WWW_Authenticate="`Bearer`"),
     "403": described(WWW_Authenticate="With the scope that the key lacks."),

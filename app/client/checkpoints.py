@@ -1,7 +1,7 @@
 """Checkpoints as the client sees them, and how a job comes to its end and back."""
 
 from app.client.objects import Amalgamation, Checkpoint
-from app.client.pages import Page
+from app.client.pages import every
 from app.client.transport import Transport
 from app.domain.revisions import MAIN, parse_checkpoint, revision_of
 
@@ -19,8 +19,7 @@ def resume(transport: Transport, job_id: str) -> Amalgamation:
 
 def checkpoints_of(transport: Transport, job_id: str) -> tuple[Checkpoint, ...]:
     """`GET /amalgamations/{id}/checkpoints`."""
-    found = transport.fetch(Page[Checkpoint], "GET", f"/amalgamations/{job_id}/checkpoints")
-    return tuple(found.data)
+    return tuple(every(transport, Checkpoint, f"/amalgamations/{job_id}/checkpoints", {}, page_size=100))
 
 
 def files_url(reference: str) -> str:

@@ -7,7 +7,7 @@ a training's learning rate falls to its end. Newest is what the latest attempt w
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.domain.identifiers import student_of
@@ -24,6 +24,25 @@ def of_job(session: Session, job_id: str) -> Sequence[Checkpoint]:
     """All, the newest first."""
     query = select(Checkpoint).where(Checkpoint.amalgamation_id == job_id)
     return session.scalars(query.order_by(Checkpoint.attempt.desc(), Checkpoint.step.desc())).all()
+
+
+def page(
+    session: Session, job_id: str, *, limit: int, after: int | None, descending: bool
+) -> Sequence[Checkpoint] | None:
+    """Up to `limit + 1` of a job behind step `after`, in the order in which they were saved. Keyset.
+
+    None: there is no such step (any more), so what is behind it is not known.
+    """
+    key = tuple_(Checkpoint.attempt, Checkpoint.step)
+    query = select(Checkpoint).where(Checkpoint.amalgamation_id == job_id)
+    if after is not None:
+        if (last := session.get(Checkpoint, (job_id, after))) is None:
+            return None
+        place = tuple_(literal(last.attempt), literal(last.step))
+        query = query.where(key < place if descending else key > place)
+    columns = (Checkpoint.attempt, Checkpoint.step)
+    order = [column.desc() if descending else column.asc() for column in columns]
+    return session.scalars(query.order_by(*order).limit(limit + 1)).all()
 
 
 def add(session: Session, job_id: str, row: dict[str, Any]) -> bool:

@@ -6,7 +6,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.creating import answer_created
 from app.api.dependencies import BackendDep, CallerDep, LiveDep, OwnerDep
-from app.api.parameters import After, IdempotencyKey, JobId, Limit, Order, metadata_filter, show_page
+from app.api.parameters import (
+    METADATA_FILTER,
+    After,
+    IdempotencyKey,
+    JobId,
+    Limit,
+    Order,
+    metadata_filter,
+    show_page,
+)
 from app.api.problem_codes import (
     IDEMPOTENCY_KEY_REUSED,
     IN_USE,
@@ -19,7 +28,7 @@ from app.api.problem_codes import (
 from app.api.problems import problems
 from app.api.recipe_body import RecipeBody
 from app.api.representations import NOT_MODIFIED, etag_of, is_known, represent
-from app.api.response_headers import CREATED, ETAG, NEXT_PAGE, RETRY_AFTER
+from app.api.response_headers import CREATED, ETAG, NEXT_PAGE, RETRY_AFTER, described
 from app.api.schemas import Amalgamation, Page
 from app.api.schemas_checkpoints import Cancel
 from app.domain.errors import (
@@ -86,6 +95,7 @@ def _render(job: Job) -> dict[str, Any]:
     operation_id="list_amalgamations",
     summary="List jobs",
     responses={200: {"headers": NEXT_PAGE}},
+    openapi_extra=METADATA_FILTER,
 )
 def list_amalgamations(
     *,
@@ -193,7 +203,7 @@ def cancel_amalgamation(
     operation_id="resume_amalgamation",
     summary="Resume a job that has failed or was cancelled",
     responses=problems(NotFoundError, JOB_ENDED, JOB_LIVE, STUDENT_KEPT, INPUTS_MISSING, TOO_MANY_QUEUED_JOBS)
-    | {202: {"headers": RETRY_AFTER}},
+    | {202: {"headers": described(Location="Where it is.") | RETRY_AFTER}},
 )
 def resume_amalgamation(
     job_id: JobId, response: Response, backend: BackendDep, owner: OwnerDep
@@ -202,7 +212,7 @@ def resume_amalgamation(
 
     Attempts and events count on; `max_runtime_seconds` and lost workers start anew.
     """
-    response.headers.update(POLL_AGAIN)
+    response.headers.update({"Location": f"/amalgamations/{job_id}"} | POLL_AGAIN)
     return Amalgamation.of(resuming.resume(backend, owner, job_id))
 
 

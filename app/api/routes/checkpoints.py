@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api.dependencies import BackendDep, OwnerDep
 from app.api.file_answers import ARCHIVE, HEADERS_OF_FILE, REDIRECTED, answer_file, file_responses
-from app.api.parameters import JobId
+from app.api.parameters import JobId, Limit, Order, show_page
 from app.api.problems import problems
 from app.api.representations import NOT_MODIFIED, represent
+from app.api.response_headers import NEXT_PAGE
 from app.api.schemas import Page, StudentFile, StudentFiles
 from app.api.schemas_checkpoints import Checkpoint
-from app.domain.errors import GoneError, NotFoundError, RangeNotSatisfiableError
+from app.domain.errors import GoneError, InvalidRequestError, NotFoundError, RangeNotSatisfiableError
 from app.services import checkpoints
 
 router = APIRouter(prefix="/amalgamations/{job_id}/checkpoints", tags=["checkpoints"])
@@ -25,16 +26,38 @@ _FILE = problems(NotFoundError, GoneError, RangeNotSatisfiableError)
     "",
     operation_id="list_amalgamation_checkpoints",
     summary="The checkpoints of a job's training",
-    responses=problems(NotFoundError),
+    responses=problems(NotFoundError, InvalidRequestError) | {200: {"headers": NEXT_PAGE}},
 )
-def list_amalgamation_checkpoints(job_id: JobId, backend: BackendDep, owner: OwnerDep) -> Page[Checkpoint]:
-    """The newest first, all on one page: a recipe's `checkpoints` says when they are saved and how many stay.
+def list_amalgamation_checkpoints(
+    *,
+    request: Request,
+    response: Response,
+    job_id: JobId,
+    backend: BackendDep,
+    owner: OwnerDep,
+    limit: Limit = 20,
+    after: Annotated[
+        str | None,
+        Query(
+            pattern=r"^stu-[0-9a-f]{32}@step-[1-9][0-9]{0,8}$",
+            description="Id of the last checkpoint of the page before.",
+        ),
+    ] = None,
+    order: Order = "desc",
+) -> Page[Checkpoint]:
+    """In the order in which they were saved: a recipe's `checkpoints` says when, and how many stay.
 
     A job that has failed or was cancelled goes on from the newest one when it is resumed.
     """
-    shown = [Checkpoint.of(each) for each in checkpoints.of_job(backend, owner, job_id)]
-    first, last = (shown[0].id, shown[-1].id) if shown else (None, None)
-    return Page[Checkpoint](data=shown, has_more=False, first_id=first, last_id=last)
+    rows = checkpoints.page(backend, owner, job_id, limit=limit, after=after, descending=order == "desc")
+    return show_page(
+        request=request,
+        response=response,
+        rows=rows,
+        limit=limit,
+        shown=Checkpoint.of,
+        page=Page[Checkpoint],
+    )
 
 
 @router.get(

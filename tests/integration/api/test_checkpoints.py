@@ -56,6 +56,35 @@ class TestLooking:
         assert newest["epoch"] == pytest.approx(2 / 3)
         assert api.get(f"/amalgamations/{job_id}/checkpoints/step-200").json() == newest
 
+    @pytest.mark.parametrize(
+        ("order", "expected"), [("desc", [300, 200, 150, 100]), ("asc", [100, 150, 200, 300])]
+    )
+    def test_pages_follow_the_order_in_which_they_were_saved(
+        self, api: TestClient, backend: Backend, job_id: str, order: str, expected: list[int]
+    ) -> None:
+        for step in (100, 150, 200, 300):
+            add_checkpoint(backend, job_id, step)
+        url, seen = f"/amalgamations/{job_id}/checkpoints?limit=3&order={order}", []
+        while url:
+            answer = api.get(url)
+            seen += [each["step"] for each in answer.json()["data"]]
+            assert answer.json()["has_more"] == ("next" in answer.links)
+            url = answer.links.get("next", {}).get("url", "")
+        assert seen == expected
+
+    @on_sqlite
+    @pytest.mark.parametrize("strange", ["another job's", "a removed one"])
+    def test_a_page_behind_what_is_not_there_is_refused(
+        self, api: TestClient, backend: Backend, job_id: str, strange: str
+    ) -> None:
+        add_checkpoint(backend, job_id, 100)
+        after = f"{student_of(job_id)}@step-50"
+        if strange == "another job's":
+            after = add_checkpoint(backend, add_job(backend.database), 100)
+        answer = api.get(f"/amalgamations/{job_id}/checkpoints", params={"after": after})
+        assert answer.status_code == 422
+        assert [each["code"] for each in answer.json()["errors"]] == ["checkpoint_not_found"]
+
     @on_sqlite
     @pytest.mark.parametrize("name", ["step-300", "200", "step-0", "step-00200", "main", "step-9999999999"])
     def test_what_is_none_is_not_found(

@@ -33,6 +33,8 @@ OF_FAULTS = {"teacher_not_found", "teacher_gated", "reference_invalid", "custom_
 """Raised while a teacher is looked up, and told as a fault of the recipe."""
 OF_THE_HUB_DOOR = {"repo_not_found", "revision_not_found", "entry_not_found"}
 """Told in the Hub's own form."""
+NEVER_REFUSED = {"If-None-Match", "Range", "If-Range"}
+"""Headers that are passed over where they say nothing sensible."""
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,8 @@ def test_every_operation_declares_its_problems(document: Json) -> None:
         expected = {"500"}
         if operation.get("security"):
             expected |= {"401", "403", "503"}
-        if any(each["in"] != "path" for each in operation.get("parameters", ())):
+        refusable = [each for each in operation.get("parameters", ()) if each["name"] not in NEVER_REFUSED]
+        if any(each["in"] != "path" for each in refusable):
             expected.add("422")
         if "requestBody" in operation:
             expected |= {"400", "413", "422"}
@@ -233,3 +236,16 @@ def test_only_teachers_and_corpus_are_required_of_a_job(document: Json) -> None:
     assert body["required"] is True
     assert body["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Recipe"}
     assert document["components"]["schemas"]["Recipe"]["required"] == ["teachers", "corpus"]
+
+
+def test_headers_that_ask_for_less_are_declared_where_less_is_answered(document: Json) -> None:
+    for name, operation in _operations(document):
+        asked = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"}
+        assert ("304" in operation["responses"]) == ("If-None-Match" in asked), name
+        assert ("206" in operation["responses"]) == ({"Range", "If-Range"} <= asked), name
+
+
+def test_the_filter_by_metadata_is_declared(document: Json) -> None:
+    parameters = document["paths"]["/amalgamations"]["get"]["parameters"]
+    assert sorted(each["name"] for each in parameters) == ["after", "limit", "metadata", "order", "status"]
+    assert [each["style"] for each in parameters if each["name"] == "metadata"] == ["deepObject"]

@@ -1,0 +1,57 @@
+"""What a worker does with a message before it claims the job."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.domain.status import Status
+from app.persistence.database import Database
+from app.services.backend import Backend
+from app.settings import get_settings
+from tests.api_objects import add_model
+from tests.chaos.disk import small_disk
+from tests.jobs import add_job, events_of, job_of
+from worker import tasks
+
+Run = Callable[[Path, str], None]
+
+
+@pytest.fixture
+def run(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Receives a message about a job, with the store in this folder. The attempt itself is left out."""
+
+    def received(store: Path, job_id: str) -> None:
+        monkeypatch.setenv("MUKA_STORE_DIR", str(store))
+        get_settings.cache_clear()
+        tasks.run_amalgamation(job_id)
+
+    monkeypatch.setenv("MUKA_DATABASE_URL", database.url)
+    monkeypatch.setattr(tasks, "run_attempt", lambda *_: None)
+    yield received
+    get_settings.cache_clear()
+
+
+def test_a_job_waits_while_the_store_is_away_and_says_so_once(
+    backend: Backend, run: Run, tmp_path: Path
+) -> None:
+    add_model(backend, ("refund", "invoice"))  # so there are files, and an empty folder cannot be the store
+    job_id = add_job(backend.database)
+    for _ in range(3):
+        run(tmp_path / "not-mounted", job_id)
+    job, told = job_of(backend.database, job_id), events_of(backend.database, job_id)
+    assert (job.status, job.attempt) == (Status.QUEUED, 0)
+    assert [event.type for event in told] == ["status", "warning"]
+    assert told[1].message.startswith("a worker left the job in the queue: ")
+    assert "not-mounted" not in told[1].message, "where the store is, is no business of the owner's"
+    run(backend.settings.resolved_store_dir(), job_id)
+    assert job_of(backend.database, job_id).status == Status.RUNNING
+
+
+def test_a_full_disk_is_no_reason_to_wait(database: Database, run: Run, tmp_path: Path) -> None:
+    """The job fails and its failure says what to do; in the queue it would wait for ever."""
+    job_id = add_job(database)
+    with small_disk(tmp_path / "mounted", "64k") as disk:
+        disk.fill()
+        run(disk.seen / "store", job_id)
+    assert job_of(database, job_id).status == Status.RUNNING
