@@ -98,7 +98,9 @@ async def submit(
             key, began = str(uuid.uuid4()), time.perf_counter()
             copies = 1 + (number % repeat_every == 0)
             posts = [asyncio.create_task(post(key)) for _ in range(copies)]
-            _, waiting = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+            done, waiting = await asyncio.wait(posts, return_when=asyncio.FIRST_COMPLETED)
+            for each in done:
+                each.result()  # a broken connection is no answer
             late.update(waiting)
             times.append(time.perf_counter() - began)
 

@@ -1,15 +1,17 @@
-"""What the operating system says is wrong, in exceptions of whatever library has met it."""
+"""What the operating system or the store says is wrong, in exceptions of whatever library has met it."""
 
 import errno
 import re
 from collections.abc import Iterator
 
+from app.storage import StoreFullError
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def is_full(error: BaseException) -> bool:
-    """True when a disk has no room: it does not empty itself, so waiting is of no use."""
-    return not _FULL.isdisjoint(error_numbers(error))
+    """True when a disk or a bucket has no room: it does not empty itself, so waiting is of no use."""
+    return isinstance(error, StoreFullError) or not _FULL.isdisjoint(error_numbers(error))
 
 
 def error_numbers(error: BaseException | None) -> Iterator[int]:

@@ -3,20 +3,19 @@
 import logging
 import time
 from dataclasses import dataclass
-from functools import partial
 
-from app.persistence import shards, waiting
+from app.domain.status import Status
+from app.persistence import amalgamations, shards, waiting
 from app.persistence.database import Database
-from app.persistence.leftovers import names_no_file
 from app.settings import Settings, get_settings
-from app.storage import StoreError, configured_store
 from app.task_queue import HELP_SCORING, RUN_AMALGAMATION
 from worker.celery_app import celery, is_stopping, worker_name
 from worker.child import StopSwitch, run_attempt, run_helper
 from worker.lease import claim, give_back, record_loss
-from worker.system_errors import is_full
+from worker.store_check import store_trouble
 
 log = logging.getLogger(__name__)
+_AFTER_TROUBLE_SECONDS = 5.0
 
 
 @dataclass
@@ -43,7 +42,7 @@ def run_amalgamation(job_id: str) -> None:
     database = Database(settings.resolved_database_url())
     try:
         with StopSwitch(settings.stop_seconds) as stop:
-            if stop.requested or is_stopping() or _is_store_away(settings, database, job_id):
+            if stop.requested or is_stopping() or _is_to_wait(settings, database, job_id, stop):
                 return
             attempt = claim(database, job_id, worker=worker_name(), lease_seconds=settings.lease_seconds)
             if attempt is None:
@@ -58,23 +57,24 @@ def run_amalgamation(job_id: str) -> None:
         database.close()
 
 
-def _is_store_away(settings: Settings, database: Database, job_id: str) -> bool:
-    """True when the job had better wait, until the dispatcher sends it again: one attempt would only fail.
-
-    A full disk is no reason: it does not empty itself, and the job's failure tells what to do.
-    """
-    store = configured_store(settings, partial(names_no_file, database))
-    try:
-        store.check()
-    except StoreError as error:
-        if is_full(error):
-            return False
-        why = f"a worker left the job in the queue: {error}"
-        with database.write() as session:
-            if waiting.warn_once(session, job_id, why):
-                log.warning("%s: %s", job_id, why)
-        return True
-    return False
+def _is_to_wait(settings: Settings, database: Database, job_id: str, stop: StopSwitch) -> bool:
+    """True when this worker had better leave the job in the queue; the dispatcher sends it again."""
+    with database.read() as session:
+        found = amalgamations.status_of(session, job_id)
+    if found is None or found[0] != Status.QUEUED:
+        return False  # nothing is claimed anyway
+    trouble = store_trouble(settings, database)
+    if trouble is None:
+        return False
+    why = f"a worker left the job in the queue: {trouble}"
+    with database.write() as session:
+        if waiting.warn_once(session, job_id, why):
+            log.warning("%s: %s", job_id, why)
+    # Or it would be the first to take every message, and workers that have their store would go without.
+    end = time.monotonic() + _AFTER_TROUBLE_SECONDS
+    while time.monotonic() < end and not (stop.requested or is_stopping()):
+        time.sleep(0.1)
+    return True
 
 
 @celery.task(name=HELP_SCORING)  # type: ignore[untyped-decorator]

@@ -25,14 +25,6 @@ LEASED = (Status.RUNNING, Status.CANCELLING)
 """The statuses in which a worker holds, or held, the lease."""
 
 
-_ENTRY = select(
-    now(),
-    select(func.count())
-    .where(Amalgamation.status == Status.QUEUED, Amalgamation.id < bindparam("id"))
-    .scalar_subquery(),
-)
-
-
 def add(session: Session, job: Amalgamation) -> int:
     """As `add_all`, for one."""
     return add_all(session, [job])[job.id]
@@ -43,19 +35,18 @@ def add_all(session: Session, jobs: Iterable[Amalgamation]) -> dict[str, int]:
 
     Answers for each of them how many queued jobs a worker takes before it.
     """
-    ordered = sorted(jobs, key=lambda job: job.id)
-    at, before = session.execute(_ENTRY, {"id": ordered[0].id}).one()
-    for job in ordered:
+    added, at = list(jobs), _clock(session)
+    for job in added:
         job.status = Status.QUEUED
         job.attempt = job.events = 0
         job.created_at = at
         job.transitions = []
         job.progress = {}
         _count(job, Status.QUEUED, at)
-    session.add_all(ordered)
+    session.add_all(added)
     session.flush()
-    events.insert_all(session, [_status_event(job, Status.QUEUED, "the job is queued") for job in ordered])
-    return {job.id: before + number for number, job in enumerate(ordered)}
+    events.insert_all(session, [_status_event(job, Status.QUEUED, "the job is queued") for job in added])
+    return queue_positions(session, added)
 
 
 def find(

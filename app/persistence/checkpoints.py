@@ -59,13 +59,13 @@ def has_expired(session: Session, job_id: str, kept_seconds: float) -> bool:
     return session.scalar(query) is not None
 
 
-def hold(session: Session, job_id: str, step: int, *, owner: str) -> bool:
+def hold(session: Session, job_id: str, step: int, *, owner: str, wait: bool = True) -> bool:
     """Keep one that a new job needs from being removed until the transaction ends; False: it is gone."""
     query = (
         select(Checkpoint.step)
         .join(Amalgamation)
         .where(Checkpoint.amalgamation_id == job_id, Checkpoint.step == step, Amalgamation.owner == owner)
-        .with_for_update(read=True, of=Checkpoint)
+        .with_for_update(read=True, of=Checkpoint, nowait=not wait)
     )
     return session.scalar(query) is not None
 
@@ -88,7 +88,7 @@ def uses_model(session: Session, object_id: str, storage_prefix: str) -> bool:
 
 def lock_all(session: Session, job_id: str) -> Sequence[Checkpoint]:
     """Who removes some locks them before asking who needs them; who creates a job holds them likewise."""
-    query = select(Checkpoint).where(Checkpoint.amalgamation_id == job_id)
+    query = select(Checkpoint).where(Checkpoint.amalgamation_id == job_id).order_by(Checkpoint.step)
     return session.scalars(query.with_for_update()).all()
 
 

@@ -89,7 +89,7 @@ def _engine(url: str) -> Engine:
     name = make_url(url).database
     if name:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(url)
+    engine = create_engine(url, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -116,6 +116,7 @@ def _postgres(url: str) -> Engine:
         max_overflow=10,
         pool_timeout=10,
         connect_args=_PATIENCE,
+        hide_parameters=True,  # a failing statement is logged, and may carry a secret
         json_deserializer=from_json,  # a job has eight JSON columns, and the standard library is slower
     )
 

@@ -1,8 +1,7 @@
 """Queries that the objects of owners share: one of them, and keyset pages."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
-from itertools import combinations
 from typing import Any, TypeVar
 
 from sqlalchemy import CompoundSelect, Select, bindparam, select, union_all
@@ -53,46 +52,44 @@ def _all_of(table: type[Resource]) -> Select[Resource]:
     )
 
 
-def hold_all(session: Session, needed: Collection[Owned]) -> set[Owned]:
+def hold_all(session: Session, needed: Collection[Owned], *, wait: bool = True) -> set[Owned]:
     """Keep objects that new jobs need from being deleted until the transaction ends.
 
     Answers those that are not gone already. On SQLite the write lock does the same for all rows.
-    `stu-…@step-200` is a checkpoint.
+    `stu-…@step-200` is a checkpoint. `wait`: for whoever is deleting one; False: an `OperationalError`.
     """
-    held, plain = set[Owned](), set[Owned]()
-    for owner, object_id in needed:
-        if (parsed := parse_checkpoint(object_id)) is None:
-            plain.add((owner, object_id))
-        elif checkpoints.hold(session, *parsed, owner=owner):
-            held.add((owner, object_id))
+    # In the order in which `checkpoints.lock_all` takes them, or the two could wait for each other.
+    saved = sorted((parsed, each) for each in needed if (parsed := parse_checkpoint(each[1])))
+    held = {
+        each
+        for (job_id, step), each in saved
+        if checkpoints.hold(session, job_id, step, owner=each[0], wait=wait)
+    }
+    plain = set(needed) - {each for _, each in saved}
     ids = sorted({object_id for _, object_id in plain})
     kinds = [kind for prefix, kind in _TABLES.items() if any(each.startswith(prefix) for each in ids)]
     if kinds:
         owners = sorted({owner for owner, _ in plain})
-        found = session.execute(_HOLD[frozenset(kinds)], {"ids": ids, "owners": owners})
+        found = session.execute(_holding(frozenset(kinds), wait=wait), {"ids": ids, "owners": owners})
         held |= plain & {(row.owner, row.id) for row in found}
     return held
 
 
-def _holding(kinds: Iterable[type[Corpus | Model | Student]]) -> Select[Any] | CompoundSelect[Any]:
+@cache
+def _holding(
+    kinds: frozenset[type[Corpus | Model | Student]], *, wait: bool
+) -> Select[Any] | CompoundSelect[Any]:
     """One statement for all: locks do not go with UNION, but what is united may hold them."""
     locked = [
         select(kind.id, kind.owner)
         .where(
             kind.id.in_(bindparam("ids", expanding=True)), kind.owner.in_(bindparam("owners", expanding=True))
         )
-        .with_for_update(read=True)
+        .with_for_update(read=True, nowait=not wait)
         .cte(f"held_{kind.__tablename__}")
-        for kind in kinds
+        for kind in sorted(kinds, key=lambda kind: kind.__tablename__)
     ]
     return union_all(*[select(each.c.id, each.c.owner) for each in locked])
-
-
-_HOLD = {
-    frozenset(kinds): _holding(kinds)
-    for count in range(1, 1 + len(_TABLES))
-    for kinds in combinations(_TABLES.values(), count)
-}
 
 
 def page(

@@ -1,6 +1,6 @@
 """What is told of a job that waits in the queue, by somebody who does not hold it."""
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.status import Status
@@ -9,16 +9,14 @@ from app.persistence.tables import Amalgamation, Event
 
 
 def warn_once(session: Session, job_id: str, message: str) -> bool:
-    """Append a warning to a queued job, unless it is the last thing that was told; True when it was new."""
-    last = (
-        select(Event.message).where(Event.amalgamation_id == job_id).order_by(Event.sequence.desc()).limit(1)
-    )
+    """Append a warning to a queued job, unless it was told since it is queued; True when it was new."""
+    of_job = Event.amalgamation_id == job_id
+    queued = select(func.max(Event.sequence)).where(of_job, Event.type == "status").scalar_subquery()
+    told = select(Event.sequence).where(of_job, Event.sequence > queued, Event.message == message)
     # The row first: whoever else has something to tell waits until this is told.
     sequence = session.execute(
         update(Amalgamation)
-        .where(
-            Amalgamation.id == job_id, Amalgamation.status == Status.QUEUED, last.scalar_subquery() != message
-        )
+        .where(Amalgamation.id == job_id, Amalgamation.status == Status.QUEUED, ~told.exists())
         .values(events=Amalgamation.events + 1)
         .returning(Amalgamation.events),
         execution_options={"synchronize_session": False},

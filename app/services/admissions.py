@@ -7,12 +7,10 @@ that must have it all before anybody is answered.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, make_transient
 
 from app.domain.errors import Fault, InvalidRequestError
@@ -24,11 +22,9 @@ from app.persistence.tables import Amalgamation
 from app.services.idempotency import Answer, Once, keep_all
 
 MOST_AT_ONCE = 50
-_BEFALLS_ALL = (OperationalError, InterfaceError, PoolTimeoutError)
-"""The database does not answer: no use in asking it once for each."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Entry:
     """A job that was checked and wants to be queued."""
 
@@ -37,13 +33,16 @@ class Entry:
     """The idempotency key, claimed, when the client sent one."""
     render: Callable[[Amalgamation, int], dict[str, Any]]
     """Makes the answer from the new job and its place in the queue, inside the transaction."""
-    answer: Future[Answer] = field(default_factory=Future)
+    answer: Answer | None = None
+    was_tried: bool = False
+    """By a group's transaction. Without an answer it has failed, by whosever fault."""
 
 
 class Admissions:
     """Group commit: who comes while a transaction is under way shares the next one with all who wait.
 
-    A group that cannot be admitted as a whole is admitted one by one: nobody fails by another's fault.
+    A group waits for nobody's locks. Where it cannot be committed at once and as a whole, each of it goes on
+    by itself, as if there were no groups: nobody waits or fails by another's fault.
     """
 
     def __init__(self, database: Database) -> None:
@@ -60,33 +59,32 @@ class Admissions:
             SQLAlchemyError: the database failed.
         """
         self._waiting.append(entry)
-        while not entry.answer.done():
+        while not entry.was_tried:
             with self._turn:
-                self._admit([self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))])
-        return entry.answer.result()
+                self._try([self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))])
+        return entry.answer or self._alone(entry)
 
-    def _admit(self, group: Sequence[Entry]) -> None:
-        """None of the group has no answer afterwards."""
-        if not group:
-            return  # whoever had the turn before took us along
+    def _try(self, group: Sequence[Entry]) -> None:
+        """An empty one where whoever had the turn before has taken us along."""
         try:
-            answers = self._commit(group)
-        except Exception as error:  # noqa: BLE001  (told to each of those who wait)
-            is_shared = len(group) == 1 or isinstance(error, _BEFALLS_ALL)
+            with suppress(Exception):  # whatever it is, it is raised again where it belongs
+                for entry, answer in zip(group, self._commit(group, wait=False), strict=True):
+                    entry.answer = answer
+        finally:
             for entry in group:
-                if is_shared:
-                    entry.answer.set_exception(error)
-                else:
-                    make_transient(entry.job)  # what was rolled back is not there to be updated
-                    self._admit([entry])
-        else:
-            for entry, answer in zip(group, answers, strict=True):
-                entry.answer.set_result(answer)
+                entry.was_tried = True
 
-    def _commit(self, group: Sequence[Entry]) -> list[Answer]:
+    def _alone(self, entry: Entry) -> Answer:
+        make_transient(entry.job)  # what was rolled back is not there to be updated
+        return self._commit([entry], wait=True)[0]
+
+    def _commit(self, group: Sequence[Entry], *, wait: bool) -> list[Answer]:
         jobs = [entry.job for entry in group]
+        if not jobs:
+            return []
         with self._database.write() as session:
-            if faults := lock_inputs(session, jobs, "was deleted while the request was checked"):
+            faults = lock_inputs(session, jobs, "was deleted while the request was checked", wait=wait)
+            if faults:
                 raise InvalidRequestError(
                     f"the job cannot be created: {faults[0].detail}; create it with what there is now",
                     faults=faults,
@@ -99,13 +97,16 @@ class Admissions:
         return answers
 
 
-def lock_inputs(session: Session, jobs: Sequence[Amalgamation], what_happened: str) -> list[Fault]:
+def lock_inputs(
+    session: Session, jobs: Sequence[Amalgamation], what_happened: str, *, wait: bool = True
+) -> list[Fault]:
     """Hold what the jobs need until they are committed, so that nobody deletes it in between.
 
-    Answers a fault for each thing that is gone, which says what happened.
+    Answers a fault for each thing that is gone, which says what happened. `wait`: for whoever has it locked;
+    False: an `OperationalError` at once.
     """
     needed = [(job.owner, pointer, each) for job in jobs for pointer, each in _needed(job)]
-    held = owned.hold_all(session, {(owner, object_id) for owner, _, object_id in needed})
+    held = owned.hold_all(session, {(owner, object_id) for owner, _, object_id in needed}, wait=wait)
     return [
         Fault(pointer, "deleted", f"{object_id} {what_happened}")
         for owner, pointer, object_id in needed

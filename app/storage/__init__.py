@@ -6,6 +6,7 @@ from app.storage.store import (
     Measure,
     StoreAwayError,
     StoreError,
+    StoreFullError,
     configured_store,
     open_store,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "Measure",
     "StoreAwayError",
     "StoreError",
+    "StoreFullError",
     "configured_store",
     "open_store",
 ]

@@ -25,7 +25,7 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from app.storage.store import StoreError
+from app.storage.store import StoreError, StoreFullError
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -38,6 +38,8 @@ _CLIENT: "ClientConfig" = {"allow_http": True, "connect_timeout": "5s", "timeout
 _RETRIES: "RetryConfig" = {"max_retries": 5, "retry_timeout": timedelta(seconds=20)}
 _MOST_PARTS = 10_000
 """That an upload may have."""
+_FULL = frozenset({"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull"})
+"""Codes of servers without room; S3 itself has none. They answer 507 as well."""
 _ROLE_SERVER = "169.254."
 """Of a cloud: tells a machine the keys of its role. Asked where the environment has none."""
 
@@ -168,6 +170,10 @@ def _unusable(bucket: str, error: BaseError) -> StoreError:
         )
     if code == "NoSuchBucket":
         return _without_bucket(bucket)
+    if code in _FULL or "507 Insufficient Storage" in str(error):
+        return StoreFullError(
+            f"the bucket {bucket!r} has no room ({code or 507}): free some, or raise its quota"
+        )
     if "403 Forbidden" in str(error):
         return _refused(error)
     what = f"answers {code}" if code else "does not answer"

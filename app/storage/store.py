@@ -29,6 +29,10 @@ class StoreError(Exception):
     """The store cannot read or write (disk full, permission, not mounted)."""
 
 
+class StoreFullError(StoreError):
+    """It has no room, which waiting does not change."""
+
+
 class StoreAwayError(StoreError):
     """In its place is something else, or nothing: it is not mounted, or the settings name another place."""
 

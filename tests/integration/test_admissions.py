@@ -1,5 +1,6 @@
 """Jobs of requests that come at the same time: one transaction for all, and for each of them its own end."""
 
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,13 +13,14 @@ from sqlalchemy.exc import OperationalError
 from app.domain.errors import InvalidRequestError, RequestInFlightError
 from app.domain.identifiers import Prefix, new_id
 from app.domain.recipe import Recipe, Resolved, ResolvedStudent
+from app.persistence import checkpoints, owned
 from app.persistence.database import Database
-from app.persistence.tables import Amalgamation, IdempotencyKey
+from app.persistence.tables import Amalgamation, Corpus, IdempotencyKey
 from app.services.admissions import Admissions, Entry
 from app.services.backend import Backend
 from app.services.idempotency import Answer, Claims, Once
-from tests.api_objects import add_corpus
-from tests.jobs import events_of, job_of, noted_statements
+from tests.api_objects import add_checkpoint, add_corpus
+from tests.jobs import OWNER, add_job, events_of, job_of, noted_statements
 
 ALICE, BOB = "alice", "bob"
 
@@ -114,20 +116,71 @@ def test_what_the_database_cannot_hold_harms_nobody_else(backend: Backend) -> No
     assert _jobs(backend.database) == {first.result().resource_id, last.result().resource_id}
 
 
-def test_a_database_that_is_away_is_asked_once_for_all(
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_one_whose_corpus_is_being_deleted_waits_and_the_others_do_not(backend: Backend) -> None:
+    """On SQLite there is one writer at a time, and everybody waits for it."""
+    corpora = {owner: add_corpus(backend, owner=owner) for owner in (ALICE, BOB)}
+    with ThreadPoolExecutor(2) as threads:
+        with backend.database.write() as session:
+            assert owned.find(session, Corpus, corpora[ALICE], owner=ALICE, lock=True)
+            slow = threads.submit(backend.admissions.admit, _entry(ALICE, corpora[ALICE]))
+            quick = threads.submit(backend.admissions.admit, _entry(BOB, corpora[BOB]))
+            assert quick.result(timeout=30).resource_id in _jobs(backend.database)
+            assert not slow.done()
+        assert slow.result(timeout=30).resource_id in _jobs(backend.database)
+
+
+def test_each_has_its_own_error_when_the_database_is_away(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-
-    def fail(_self: Admissions, group: Sequence[Entry]) -> Any:
-        asked.append(len(group))
+    def fail(*_: Any, **__: Any) -> Any:
         raise OperationalError("BEGIN", {}, ConnectionError("the server has gone away"))
 
-    monkeypatch.setattr(Admissions, "_commit", fail)
+    monkeypatch.setattr("app.persistence.database.Database.write", fail)
     entries = [_entry(ALICE, "cor-any") for _ in range(5)]
     failed = [each.exception() for each in _together(backend.admissions, entries)]
     assert [type(error) for error in failed] == [OperationalError] * 5
-    assert asked == [5]
+    assert len({id(error) for error in failed}) == 5
+    assert all(error is not None and error.__context__ is None for error in failed)
+
+
+def test_whoever_has_the_turn_and_dies_takes_nobody_along(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus_id, commit, died = add_corpus(backend, owner=ALICE), Admissions._commit, threading.Event()
+
+    def die_once(self: Admissions, group: Sequence[Entry], *, wait: bool) -> list[Answer]:
+        if not died.is_set():
+            died.set()
+            raise SystemExit
+        return commit(self, group, wait=wait)
+
+    monkeypatch.setattr(Admissions, "_commit", die_once)
+    ends = _together(backend.admissions, [_entry(ALICE, corpus_id) for _ in range(4)])
+    dead = [each for each in ends if isinstance(each.exception(timeout=30), SystemExit)]
+    assert len(dead) == 1
+    assert {each.result().resource_id for each in ends if each not in dead} == _jobs(backend.database)
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_who_needs_checkpoints_and_who_removes_them_do_not_wait_for_each_other_for_ever(
+    backend: Backend,
+) -> None:
+    """They take the rows in the same order."""
+    job_id = add_job(backend.database)
+    ids = [add_checkpoint(backend, job_id, step) for step in (100, 20, 3)]
+
+    def hold() -> int:
+        with backend.database.write() as session:
+            return len(owned.hold_all(session, {(OWNER, each) for each in ids}))
+
+    def remove() -> int:
+        with backend.database.write() as session:
+            return len(checkpoints.lock_all(session, job_id))
+
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(what) for _ in range(100) for what in (hold, remove)]
+        assert {each.result() for each in asked} == {3}
 
 
 def test_more_than_one_transaction_takes_are_all_admitted(

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
-from app.storage import ArtifactStore, StoreError, configured_store
+from app.storage import ArtifactStore, StoreError, StoreFullError, configured_store, s3_bucket
 from app.storage.s3_bucket import Bucket
 from tests.integration.test_store import FILES, PREFIX, content_of, put, put_folder
 from tests.servers import S3Server, is_without_s3, running_s3, wait_until
+from tests.unit.app.client.scripted_server import Reply, ScriptedServer
+from worker.system_errors import is_full
 
 ROOT = Path(__file__).parents[2]
 
@@ -214,6 +216,20 @@ def _works(store: ArtifactStore) -> bool:
     except StoreError:
         return False
     return True
+
+
+@pytest.mark.parametrize("code", ["XMinioStorageFull", "QuotaExceeded"])
+def test_a_bucket_without_room_is_told_from_one_that_is_away(
+    receiver: ScriptedServer, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Nobody waits for it: as for a full disk."""
+    monkeypatch.setattr(s3_bucket, "_RETRIES", {"max_retries": 0})
+    for name, value in (("ENDPOINT_URL", receiver.url), ("ACCESS_KEY_ID", "a"), ("SECRET_ACCESS_KEY", "b")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    receiver.on("PUT", "/.*", Reply(507, f"<Error><Code>{code}</Code></Error>".encode()))
+    with pytest.raises(StoreFullError, match=rf"'models' has no room \({code}\)") as raised:
+        Bucket("s3://models").put("key", b"content")
+    assert is_full(raised.value)
 
 
 class TestLocalFiles:

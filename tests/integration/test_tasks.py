@@ -1,18 +1,22 @@
 """What a worker does with a message before it claims the job."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from app.domain.status import Status
+from app.persistence import waiting
 from app.persistence.database import Database
 from app.services.backend import Backend
-from app.settings import get_settings
+from app.settings import Settings, get_settings
 from tests.api_objects import add_model
 from tests.chaos.disk import small_disk
 from tests.jobs import add_job, events_of, job_of
-from worker import tasks
+from worker import store_check, tasks
+from worker.lease import claim, give_back
+from worker.store_check import store_trouble
 
 Run = Callable[[Path, str], None]
 
@@ -28,6 +32,7 @@ def run(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
     monkeypatch.setenv("MUKA_DATABASE_URL", database.url)
     monkeypatch.setattr(tasks, "run_attempt", lambda *_: None)
+    monkeypatch.setattr(tasks, "_AFTER_TROUBLE_SECONDS", 0.0)
     yield received
     get_settings.cache_clear()
 
@@ -46,6 +51,50 @@ def test_a_job_waits_while_the_store_is_away_and_says_so_once(
     assert "not-mounted" not in told[1].message, "where the store is, is no business of the owner's"
     run(backend.settings.resolved_store_dir(), job_id)
     assert job_of(backend.database, job_id).status == Status.RUNNING
+
+
+def test_a_warning_is_told_once_a_time_in_the_queue(database: Database) -> None:
+    """Also where two workers leave a job in turn, each for its own reason."""
+    job_id = add_job(database)
+
+    def warn(*messages: str) -> list[bool]:
+        with database.write() as session:
+            return [waiting.warn_once(session, job_id, message) for message in messages]
+
+    assert warn("no store", "too new", "no store", "too new") == [True, True, False, False]
+    attempt = claim(database, job_id, worker="w", lease_seconds=60)
+    assert attempt is not None
+    assert warn("no store") == [False], "it does not wait"
+    with database.write() as session:
+        assert give_back(session, job_id, attempt)
+    assert warn("no store", "no store") == [True, False]
+
+
+def test_a_store_that_hangs_is_away(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging:
+        def check(self) -> None:
+            time.sleep(60)
+
+    monkeypatch.setattr(store_check, "configured_store", lambda *_: Hanging())
+    assert store_trouble(settings, database, 0.1) == "the artifact store does not answer"
+
+
+def test_settings_that_cannot_be_those_of_a_store_are_told(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "nonsense")
+    assert store_trouble(Settings(store_url="s3://bucket/prefix"), database)
+
+
+def test_a_job_that_nobody_can_claim_costs_no_look_at_the_store(
+    backend: Backend, run: Run, tmp_path: Path
+) -> None:
+    job_id = add_job(backend.database)
+    run(backend.settings.resolved_store_dir(), job_id)
+    run(tmp_path / "nowhere", job_id)
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_full_disk_is_no_reason_to_wait(database: Database, run: Run, tmp_path: Path) -> None:

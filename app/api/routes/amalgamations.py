@@ -212,8 +212,9 @@ def resume_amalgamation(
 
     Attempts and events count on; `max_runtime_seconds` and lost workers start anew.
     """
+    job = resuming.resume(backend, owner, job_id)
     response.headers.update({"Location": f"/amalgamations/{job_id}"} | POLL_AGAIN)
-    return Amalgamation.of(resuming.resume(backend, owner, job_id))
+    return Amalgamation.of(job)
 
 
 @router.delete(

@@ -106,7 +106,7 @@ def _handler_of(scripted: ScriptedServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(reply.body[: reply.cut_after])
             self.close_connection = self.close_connection or reply.cut_after is not None
 
-        do_GET = do_POST = do_DELETE = _serve  # noqa: N815  (names that the base class calls)
+        do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815  (names that the base class calls)
 
         def log_message(self, *_args: Any) -> None:
             pass
