@@ -30,6 +30,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+_WITHOUT_NUL = "^[^\\u0000]*$"
 METADATA_FILTER: dict[str, Any] = {
     "parameters": [
         {
@@ -41,8 +42,8 @@ METADATA_FILTER: dict[str, Any] = {
             "description": "Only jobs with this in their metadata: `metadata[team]=support`.",
             "schema": {
                 "type": "object",
-                "additionalProperties": {"type": "string", "maxLength": 512},
-                "propertyNames": {"minLength": 1, "maxLength": 64},
+                "additionalProperties": {"type": "string", "maxLength": 512, "pattern": _WITHOUT_NUL},
+                "propertyNames": {"minLength": 1, "maxLength": 64, "pattern": _WITHOUT_NUL},
             },
         }
     ]

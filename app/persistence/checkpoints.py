@@ -28,17 +28,18 @@ def of_job(session: Session, job_id: str) -> Sequence[Checkpoint]:
 
 def page(
     session: Session, job_id: str, *, limit: int, after: int | None, descending: bool
-) -> Sequence[Checkpoint] | None:
+) -> Sequence[Checkpoint]:
     """Up to `limit + 1` of a job behind step `after`, in the order in which they were saved. Keyset.
 
-    None: there is no such step (any more), so what is behind it is not known.
+    Of a step that is not there (any more), only the number is known.
     """
-    key = tuple_(Checkpoint.attempt, Checkpoint.step)
     query = select(Checkpoint).where(Checkpoint.amalgamation_id == job_id)
     if after is not None:
-        if (last := session.get(Checkpoint, (job_id, after))) is None:
-            return None
-        place = tuple_(literal(last.attempt), literal(last.step))
+        last = session.get(Checkpoint, (job_id, after))
+        key, place = tuple_(Checkpoint.step), tuple_(literal(after))
+        if last is not None:
+            key = tuple_(Checkpoint.attempt, Checkpoint.step)
+            place = tuple_(literal(last.attempt), literal(last.step))
         query = query.where(key < place if descending else key > place)
     columns = (Checkpoint.attempt, Checkpoint.step)
     order = [column.desc() if descending else column.asc() for column in columns]

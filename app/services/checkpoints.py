@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Fault, GoneError, InvalidRequestError, NotFoundError
+from app.domain.errors import GoneError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix, student_of
 from app.domain.revisions import parse_checkpoint, revision_of, step_of
 from app.persistence import amalgamations, checkpoints
@@ -55,7 +55,6 @@ def page(
 
     Raises:
         NotFoundError: there is no such job.
-        InvalidRequestError: `after` is no checkpoint of this job (any more).
     """
     with backend.database.read() as session:
         job = _job(session, owner, job_id)
@@ -63,13 +62,8 @@ def page(
             raise NotFoundError(f"there is no amalgamation {job_id[:100]!r}")
         if checkpoints.has_expired(session, job_id, kept_seconds(backend)):
             return []
-        last_job, step = (parse_checkpoint(after) if after else None) or (job_id, None)
-        rows = None
-        if last_job == job_id:
-            rows = checkpoints.page(session, job_id, limit=limit, after=step, descending=descending)
-        if rows is None:
-            detail = f"{after} is no checkpoint of this job (any more); begin with the first page"
-            raise InvalidRequestError(detail, faults=[Fault("query after", "checkpoint_not_found", detail)])
+        _, step = (parse_checkpoint(after) if after else None) or (job_id, None)
+        rows = checkpoints.page(session, job_id, limit=limit, after=step, descending=descending)
         expires_at = _expiry(backend, job)
         return [Revision(row, expires_at) for row in rows]
 
