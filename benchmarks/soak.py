@@ -68,6 +68,7 @@ def soak(world: Installation, jobs: int, seed: int) -> dict[str, Any]:
         "attempts": _attempts(world, submitted),
         "students_loaded": sum(_loads(world, job_id) for job_id in submitted),
         "first_and_last_third": samples.thirds(),
+        "series": samples.series,
         "cores": len(os.sched_getaffinity(0)),
         "load_average": os.getloadavg()[2],
     }
