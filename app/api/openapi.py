@@ -10,7 +10,7 @@ from app.api.examples_webhooks import WEBHOOK_EXAMPLES
 from app.api.links import add_links
 from app.api.problem_codes import DATABASE_UNAVAILABLE, STORAGE_ERROR, ProblemCode
 from app.api.problems import MEDIA_TYPE, Problem, problems
-from app.api.response_headers import CONDITIONS, ETAG, RANGES, REQUEST_ID, of_problem
+from app.api.response_headers import ETAG, IF_NONE_MATCH, REQUEST_ID, of_problem
 from app.api.scopes import take_told
 from app.api.webhook_messages import messages
 from app.domain.errors import (
@@ -102,24 +102,14 @@ def _complete(operation: dict[str, Any], method: str) -> None:
         own = responses.get(str(status), {}).get("content", {}).get(MEDIA_TYPE, {})
         entry["content"][MEDIA_TYPE]["examples"] |= own.get("examples", {})
         responses[str(status)] = entry
-    _declare_conditions(operation)
     if "304" in responses:
         responses["200"]["headers"] = ETAG | responses["200"].get("headers", {})
+        operation.setdefault("parameters", []).append(IF_NONE_MATCH)
     for status, response in responses.items():
         response["headers"] = REQUEST_ID | of_problem(status) | response.get("headers", {})
     for parameter in operation.get("parameters", ()):
         _never_null(parameter)
     operation["responses"] = dict(sorted(responses.items()))
-
-
-def _declare_conditions(operation: dict[str, Any]) -> None:
-    """Headers that the framework does not know of, for the answers to them are made by hand."""
-    headers = CONDITIONS if "304" in operation["responses"] else {}
-    if "206" in operation["responses"]:
-        headers = headers | RANGES
-    for name, text in headers.items():
-        declared = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
-        operation.setdefault("parameters", []).append(declared | {"description": text})
 
 
 def _can_be_refused(parameter: dict[str, Any]) -> bool:

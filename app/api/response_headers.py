@@ -1,4 +1,4 @@
-"""Headers of answers, and of requests that ask for part of them, as the OpenAPI document declares them."""
+"""Headers of answers, and the one that asks for none, as the OpenAPI document declares them."""
 
 from typing import Any
 
@@ -35,12 +35,14 @@ LINKED = described(
     X_Linked_Etag="The same.",
     X_Linked_Size="Of the whole file, in bytes.",
 )
-CONDITIONS = {"If-None-Match": "An `ETag` that you have: 304 while it is still that of the answer."}
-RANGES = {
-    "Range": "`bytes=1000-`: only these bytes (206); of several ranges at once, everything.",
-    "If-Range": "An `ETag`: the range only if the file is still that one, else everything.",
+IF_NONE_MATCH: dict[str, Any] = {
+    "name": "If-None-Match",
+    "in": "header",
+    "required": False,
+    "description": "An `ETag` that you have: 304 while it is still that of the answer.",
+    "schema": {"type": "string"},
 }
-"""Of requests."""
+"""Of requests. Made by hand, as the answer to it is."""
 _OF_PROBLEMS = {
     "401": described(WWW_Authenticate="`Bearer`"),
     "403": described(WWW_Authenticate="With the scope that the key lacks."),
