@@ -12,7 +12,9 @@ from app.services.checkpoints import Revision
 class Cancel(BaseModel):
     """How a job is to end."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"keep_best": True}]})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"keep_best": True}]}
+    )
 
     keep_best: bool = Field(
         False,

@@ -17,7 +17,7 @@ ClassifiableText = Annotated[
 class PredictionRequest(BaseModel):
     """Texts to classify."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     texts: list[ClassifiableText] = Field(min_length=1, max_length=MAX_TEXTS)
     top_k: int | None = Field(

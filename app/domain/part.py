@@ -11,4 +11,4 @@ FiniteFloat = Annotated[float, Finite]
 class Part(BaseModel):
     """A part of a recipe: unknown fields are refused, values are not coerced from other types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

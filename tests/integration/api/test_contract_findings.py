@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from app.services.backend import Backend
 from tests.api_objects import add_model, add_student, model_files
+from tests.jobs import add_job
 
 Json = dict[str, Any]
 
@@ -37,6 +38,20 @@ def test_a_wrong_interval_of_checkpoints_is_one_fault_with_a_pointer_into_the_bo
     recipe = {"teachers": teachers, "corpus": {"texts": ["one", "two"]}, "checkpoints": {"every": every}}
     faults = api.post("/amalgamations", json=recipe).json()["errors"]
     assert [fault["pointer"] for fault in faults] == ["/checkpoints/every"]
+
+
+@pytest.mark.parametrize("value", [0, 1, "false", None])
+def test_keep_best_is_a_boolean(api: TestClient, backend: Backend, value: object) -> None:
+    job_id = add_job(backend.database)
+    answer = api.post(f"/amalgamations/{job_id}/cancel", json={"keep_best": value})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "/keep_best")
+    assert api.get(f"/amalgamations/{job_id}").json()["status"] == "queued"
+
+
+def test_behind_any_checkpoint_there_is_a_page(api: TestClient, backend: Backend) -> None:
+    after = {"after": f"stu-{'7' * 32}@step-933707925"}
+    page = api.get(f"/amalgamations/{add_job(backend.database)}/checkpoints", params=after)
+    assert (page.status_code, page.json()["data"]) == (200, [])
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x1c\u00a0", "a\0b"])

@@ -189,7 +189,7 @@ class TestAllFaultsAtOnce:
         assert faults == {
             "/teachers/3/model": "missing",
             "/training/epochs": "greater_than_equal",
-            "/training/learning_rate": "float_parsing",
+            "/training/learning_rate": "float_type",
             "/method/mc_samples": "less_than_equal",
             "/colour": "extra_forbidden",
             "/teachers/1/model": "teacher_not_found",
