@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
-from sqlalchemy import Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy.exc import DisconnectionError, OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -110,6 +110,8 @@ def _engine(url: str) -> Engine:
 
 
 def _postgres(url: str) -> Engine:
+    from psycopg.errors import IdleInTransactionSessionTimeout  # noqa: PLC0415  (only where it is used)
+
     engine = create_engine(
         url,
         pool_size=20,
@@ -133,6 +135,17 @@ def _postgres(url: str) -> Engine:
         # One that fell silent is noticed by the kernel's keep-alives, and seen here as well.
         if connection.closed or _has_something_to_read(connection.fileno()):
             raise DisconnectionError("Postgres has ended this connection")
+
+    @event.listens_for(engine, "handle_error")
+    def _translate(context: ExceptionContext) -> OperationalError | None:
+        # To whoever was frozen it is what a lost connection is. psycopg calls it an internal error, and that
+        # would end the thread that shows a worker, and fail the job of one that was frozen for half a lease.
+        original = context.original_exception
+        if not isinstance(original, IdleInTransactionSessionTimeout):
+            return None
+        return OperationalError(
+            context.statement, None, original, hide_parameters=True, connection_invalidated=True
+        )
 
     return engine
 

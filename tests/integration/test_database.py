@@ -4,14 +4,24 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import pytest
 from sqlalchemy import text, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
+from app.persistence import workers
 from app.persistence.database import Database
 from app.persistence.tables import Amalgamation
+from app.settings import Settings
 from tests.jobs import add_job, job_of
 from tests.servers import wait_until
+from worker.presence import Presence
 
 HOLDS = """
 import sys, time
@@ -46,6 +56,55 @@ def test_a_process_that_is_frozen_within_a_transaction_does_not_keep_its_locks(
             frozen.kill()
     assert job_of(database, job_id).stage == "taken"
     database.close()
+
+
+def test_who_was_frozen_within_a_transaction_has_lost_a_connection_and_no_more(
+    migrated_postgres_url: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `OperationalError`, which workers wait out: whatever else is raised fails their job."""
+    monkeypatch.setattr("app.persistence.database.IDLE_TRANSACTION_SECONDS", 0.2)
+    database = Database(migrated_postgres_url())
+
+    def write(*statements: str) -> None:
+        with database.write() as session:
+            for statement in statements:
+                session.execute(text(statement))
+                time.sleep(1)
+
+    for statements in (["SELECT 1", "SELECT 2"], ["SELECT 1"]):  # the second meets it, or the commit
+        with pytest.raises(OperationalError, match="idle-in-transaction"):
+            write(*statements)
+    with database.write() as session:
+        assert session.scalar(text("SELECT 3")) == 3
+    database.close()
+
+
+def test_a_worker_that_was_frozen_while_it_showed_itself_goes_on_to_do_so(
+    migrated_postgres_url: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.persistence.database.IDLE_TRANSACTION_SECONDS", 0.2)
+    url, show, frozen = migrated_postgres_url(), workers.show, threading.Event()
+
+    def freeze_once(session: Session, *arguments: Any, **facts: Any) -> None:
+        show(session, *arguments, **facts)
+        if not frozen.is_set():
+            frozen.set()
+            time.sleep(1)
+
+    monkeypatch.setattr(workers, "show", freeze_once)
+    settings = Settings(database_url=url, data_dir=tmp_path, heartbeat_seconds=0.1)
+    presence, database = Presence(settings, "here"), Database(url)
+    presence.start()
+
+    def is_shown() -> bool:
+        with database.read() as session:
+            return "here" in {each.name for each in workers.every(session)}
+
+    try:
+        wait_until(is_shown, "it is shown", seconds=20)
+    finally:
+        presence.stop()
+        database.close()
 
 
 def test_a_connection_that_is_in_use_at_the_end_is_closed_when_it_is_returned(
