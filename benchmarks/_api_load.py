@@ -16,6 +16,8 @@ from itertools import count
 from typing import Any
 
 BUFFER_BYTES = 1 << 20
+IDLE_SECONDS = 2.0
+"""Less than uvicorn keeps a connection open on which nothing is asked."""
 
 
 class Connection:
@@ -76,13 +78,18 @@ async def submit(
     async def one(submitter: dict[str, Any]) -> None:
         body = json.dumps(submitter["body"]).encode()
         headers = {"Authorization": f"Bearer {submitter['key']}", "Content-Type": "application/json"}
-        idle: list[Connection] = []
+        idle: list[tuple[float, Connection]] = []
+
+        async def connected() -> Connection:
+            """The one that was used last, unless the server may be about to close it."""
+            used, connection = idle.pop() if idle else (0.0, None)
+            if connection is not None and time.monotonic() - used < IDLE_SECONDS:
+                return connection
+            opened.append(await Connection.to(port))
+            return opened[-1]
 
         async def post(key: str) -> None:
-            if not idle:
-                idle.append(await Connection.to(port))
-                opened.append(idle[-1])
-            connection = idle.pop()
+            connection = await connected()
             while True:
                 status = await connection.ask(
                     "POST", "/amalgamations", headers | {"Idempotency-Key": key}, body
@@ -91,7 +98,7 @@ async def submit(
                 if answer.get("code") != "request_in_flight":
                     break
                 await asyncio.sleep(connection.retry_after)
-            idle.append(connection)
+            idle.append((time.monotonic(), connection))
             answers.append((key, answer.get("id", ""), status))
 
         while (number := next(numbers)) < jobs:
