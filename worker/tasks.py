@@ -2,7 +2,11 @@
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from app.domain.status import Status
 from app.persistence import amalgamations, shards, waiting
@@ -39,8 +43,7 @@ _failures: dict[tuple[str, int], _Failures] = {}
 def run_amalgamation(job_id: str) -> None:
     """Claim the job and see one attempt through to its end; nothing when it is not to be had."""
     settings = get_settings()
-    database = Database(settings.resolved_database_url())
-    try:
+    with _database(settings, job_id) as database:
         with StopSwitch(settings.stop_seconds) as stop:
             if stop.requested or is_stopping() or _is_to_wait(settings, database, job_id, stop):
                 return
@@ -53,6 +56,19 @@ def run_amalgamation(job_id: str) -> None:
                 give_back(session, job_id, attempt)
         elif lost is not None:
             record_loss(database, job_id, attempt, lost.why, max_attempts=settings.max_attempts)
+
+
+@contextmanager
+def _database(settings: Settings, job_id: str) -> Iterator[Database]:
+    """For one task. Where it does not answer, the task ends: the dispatcher sends again, or a lease runs out.
+
+    Not by an exception: Celery's way to tell of one holds a hundred megabytes for ever.
+    """
+    database = Database(settings.resolved_database_url())
+    try:
+        yield database
+    except (OperationalError, InterfaceError) as error:
+        log.warning("%s: the database does not answer: %s", job_id, type(error).__name__)
     finally:
         database.close()
 
@@ -81,21 +97,17 @@ def _is_to_wait(settings: Settings, database: Database, job_id: str, stop: StopS
 def help_scoring(job_id: str) -> None:
     """Compute shards of a job that another worker holds, until none is open or a job waits."""
     settings = get_settings()
-    database = Database(settings.resolved_database_url())
-    try:
-        with StopSwitch(settings.stop_seconds) as stop:
-            if stop.requested or is_stopping():
-                return
-            with database.read() as session:
-                attempt = shards.help_wanted(session, job_id)
-            if attempt is None or _is_too_early(job_id, attempt):
-                return
-            if not run_helper(settings, job_id, attempt, worker_name(), stop):
-                _failures.setdefault((job_id, attempt), _Failures()).add(settings.dispatch_again_seconds)
-                with database.write() as session:
-                    shards.lose(session, worker_name())
-    finally:
-        database.close()
+    with _database(settings, job_id) as database, StopSwitch(settings.stop_seconds) as stop:
+        if stop.requested or is_stopping():
+            return
+        with database.read() as session:
+            attempt = shards.help_wanted(session, job_id)
+        if attempt is None or _is_too_early(job_id, attempt):
+            return
+        if not run_helper(settings, job_id, attempt, worker_name(), stop):
+            _failures.setdefault((job_id, attempt), _Failures()).add(settings.dispatch_again_seconds)
+            with database.write() as session:
+                shards.lose(session, worker_name())
 
 
 def _is_too_early(job_id: str, attempt: int) -> bool:

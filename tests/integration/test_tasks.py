@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,18 @@ def test_a_job_that_nobody_can_claim_costs_no_look_at_the_store(
     run(backend.settings.resolved_store_dir(), job_id)
     run(tmp_path / "nowhere", job_id)
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("task", [tasks.run_amalgamation, tasks.help_scoring])
+def test_a_database_that_is_away_ends_a_task_and_is_no_failure_of_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, task: Any
+) -> None:
+    """The worker would hold a hundred megabytes more after it had told Celery of some."""
+    monkeypatch.setenv("MUKA_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:9/nowhere")
+    get_settings.cache_clear()
+    assert task.apply(args=("amg-1",)).status == "SUCCESS"
+    get_settings.cache_clear()
+    assert "amg-1: the database does not answer: OperationalError" in caplog.messages
 
 
 def test_a_full_disk_is_no_reason_to_wait(database: Database, run: Run, tmp_path: Path) -> None:
