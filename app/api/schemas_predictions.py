@@ -2,8 +2,9 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema
 
+from app.domain.part import Part
 from app.domain.prediction import MAX_TEXTS
 
 ClassifiableText = Annotated[
@@ -14,10 +15,8 @@ ClassifiableText = Annotated[
 """Neither empty nor white space only."""
 
 
-class PredictionRequest(BaseModel):
+class PredictionRequest(Part):
     """Texts to classify."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     texts: list[ClassifiableText] = Field(min_length=1, max_length=MAX_TEXTS)
     top_k: int | None = Field(

@@ -34,8 +34,12 @@ def test_yes_and_no_are_booleans(value: Any) -> None:
         Recipe.model_validate({**BODY, "method": {"name": "muka", "adaptive": value}})
 
 
-def test_a_whole_number_is_a_number() -> None:
-    assert Recipe.model_validate({**BODY, "training": {"learning_rate": 1}}).training.learning_rate == 1.0
+def test_json_knows_numbers_only() -> None:
+    """3.0 is an integer there, and 1 a number."""
+    training = Recipe.model_validate({**BODY, "training": {"epochs": 3.0, "learning_rate": 1}}).training
+    assert (training.epochs, training.learning_rate) == (3, 1.0)
+    assert isinstance(training.epochs, int)
+    assert Recipe.model_validate({**BODY, "checkpoints": {"every": 5.0}}).checkpoints.every == 5
 
 
 def test_what_is_stored_is_read_again() -> None:
