@@ -100,7 +100,7 @@ def _fill(backend: Backend, jobs: int) -> None:
     numbers = {"first": FIRST_MILLISECOND, "jobs": jobs, "live": LIVE, "teams": TEAMS}
     with backend.database.write() as session:
         model = _model_job()
-        amalgamations.add(session, model)
+        amalgamations.add_all(session, [model])
         model.progress = AMALGAMATION["progress"]
         model.report = REPORT
         model.transitions = AMALGAMATION["transitions"]

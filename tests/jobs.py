@@ -88,16 +88,24 @@ def add_teacher(
     )
 
 
-def add_job(
-    database: Database,
+def add_job(database: Database, **wanted: Any) -> str:
+    """A queued job, as `new_job` has it; answers its id."""
+    job = new_job(**wanted)
+    with database.write() as session:
+        amalgamations.add_all(session, [job])
+    return job.id
+
+
+def new_job(
     *,
+    owner: str = OWNER,
     teachers: Sequence[ResolvedTeacher] = (),
     corpus_id: str = "cor-none",
     evaluation_corpus_id: str | None = None,
     recipe_version: int = 1,
     **recipe: Any,
-) -> str:
-    """A queued job; answers its id."""
+) -> Amalgamation:
+    """A job that is not stored."""
     named = [teacher.reference for teacher in teachers] or ["acme/a", "acme/b"]
     body = Recipe.model_validate({"teachers": named, "corpus": corpus_id, **recipe})
     labels = [label for teacher in teachers for label in teacher.labels if label is not None]
@@ -109,16 +117,13 @@ def add_job(
         corpus_id=corpus_id,
         evaluation_corpus_id=evaluation_corpus_id,
     )
-    job = Amalgamation(
+    return Amalgamation(
         id=new_id(Prefix.AMALGAMATION),
-        owner=OWNER,
+        owner=owner,
         recipe=body.model_dump(mode="json"),
         resolved=resolved.model_dump(mode="json"),
         user_metadata={},
     )
-    with database.write() as session:
-        amalgamations.add(session, job)
-    return job.id
 
 
 def job_of(database: Database, job_id: str) -> Amalgamation:

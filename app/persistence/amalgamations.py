@@ -25,11 +25,6 @@ LEASED = (Status.RUNNING, Status.CANCELLING)
 """The statuses in which a worker holds, or held, the lease."""
 
 
-def add(session: Session, job: Amalgamation) -> int:
-    """As `add_all`, for one."""
-    return add_all(session, [job])[job.id]
-
-
 def add_all(session: Session, jobs: Iterable[Amalgamation]) -> dict[str, int]:
     """Insert queued jobs with their first transition and event. The caller commits, then enqueues.
 

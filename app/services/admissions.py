@@ -4,10 +4,10 @@ A transaction costs about as much for thirty jobs as for one: the ways to the da
 that must have it all before anybody is answered.
 """
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from app.persistence.tables import Amalgamation
 from app.services.idempotency import Answer, Once, keep_all
 
 MOST_AT_ONCE = 50
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -67,9 +68,10 @@ class Admissions:
     def _try(self, group: Sequence[Entry]) -> None:
         """An empty one where whoever had the turn before has taken us along."""
         try:
-            with suppress(Exception):  # whatever it is, it is raised again where it belongs
-                for entry, answer in zip(group, self._commit(group, wait=False), strict=True):
-                    entry.answer = answer
+            for entry, answer in zip(group, self._commit(group, wait=False), strict=True):
+                entry.answer = answer
+        except Exception as error:  # noqa: BLE001  (whatever it is, it is raised again where it belongs)
+            _log.info("%d new jobs go on one by one: %s", len(group), type(error).__name__)
         finally:
             for entry in group:
                 entry.was_tried = True

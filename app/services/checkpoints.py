@@ -11,7 +11,7 @@ from app.domain.identifiers import Prefix, has_prefix, student_of
 from app.domain.revisions import parse_checkpoint, revision_of, step_of
 from app.persistence import amalgamations, checkpoints
 from app.persistence.tables import Amalgamation, Checkpoint
-from app.services import published
+from app.services import jobs, published
 from app.services.backend import Backend
 from app.services.downloads import Download
 
@@ -39,9 +39,7 @@ def of_job(backend: Backend, owner: str, job_id: str) -> Sequence[Revision]:
         NotFoundError: there is no such job.
     """
     with backend.database.read() as session:
-        job = _job(session, owner, job_id)
-        if job is None:
-            raise NotFoundError(f"there is no amalgamation {job_id[:100]!r}")
+        job = jobs.find(session, owner, job_id)
         if checkpoints.has_expired(session, job_id, kept_seconds(backend)):
             return []
         expires_at = _expiry(backend, job)
@@ -57,12 +55,11 @@ def page(
         NotFoundError: there is no such job.
     """
     with backend.database.read() as session:
-        job = _job(session, owner, job_id)
-        if job is None:
-            raise NotFoundError(f"there is no amalgamation {job_id[:100]!r}")
+        job = jobs.find(session, owner, job_id)
         if checkpoints.has_expired(session, job_id, kept_seconds(backend)):
             return []
-        _, step = (parse_checkpoint(after) if after else None) or (job_id, None)
+        last = parse_checkpoint(after) if after else None
+        step = last[1] if last else None
         rows = checkpoints.page(session, job_id, limit=limit, after=step, descending=descending)
         expires_at = _expiry(backend, job)
         return [Revision(row, expires_at) for row in rows]

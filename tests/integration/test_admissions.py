@@ -11,8 +11,6 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import OperationalError
 
 from app.domain.errors import InvalidRequestError, RequestInFlightError
-from app.domain.identifiers import Prefix, new_id
-from app.domain.recipe import Recipe, Resolved, ResolvedStudent
 from app.persistence import checkpoints, owned
 from app.persistence.database import Database
 from app.persistence.tables import Amalgamation, Corpus, IdempotencyKey
@@ -20,21 +18,13 @@ from app.services.admissions import Admissions, Entry
 from app.services.backend import Backend
 from app.services.idempotency import Answer, Claims, Once
 from tests.api_objects import add_checkpoint, add_corpus
-from tests.jobs import OWNER, add_job, events_of, job_of, noted_statements
+from tests.jobs import OWNER, add_job, events_of, job_of, new_job, noted_statements
 
 ALICE, BOB = "alice", "bob"
 
 
 def _entry(owner: str, corpus_id: str, once: Once | None = None) -> Entry:
-    recipe = Recipe.model_validate({"teachers": ["acme/a", "acme/b"], "corpus": corpus_id})
-    resolved = Resolved(teachers=[], student=ResolvedStudent(teacher=0), labels=[], corpus_id=corpus_id)
-    job = Amalgamation(
-        id=new_id(Prefix.AMALGAMATION),
-        owner=owner,
-        recipe=recipe.model_dump(mode="json"),
-        resolved=resolved.model_dump(mode="json"),
-        user_metadata={},
-    )
+    job = new_job(owner=owner, corpus_id=corpus_id)
     return Entry(job, once, lambda row, before: {"id": row.id, "queue_position": before})
 
 

@@ -273,7 +273,7 @@ class TestLiveJobs:
                     id=new_id(Prefix.AMALGAMATION), owner=OWNER, recipe={}, user_metadata={},
                     resolved={"corpus_id": corpus_id, "teachers": [], "student": {}},
                 )  # fmt: skip
-                amalgamations.add(session, template)
+                amalgamations.add_all(session, [template])
             assert swept.result(30) == []
         assert backend.store.exists(f"corpora/{corpus_id}.parquet")
 

@@ -310,7 +310,7 @@ def test_a_corpus_in_use_is_not_deleted(api: httpx.Client, backend: Backend, sto
             resolved={"teachers": [], "student": {}, "corpus_id": corpus["id"]},
             user_metadata={},
         )
-        amalgamations.add(session, job)
+        amalgamations.add_all(session, [job])
     _problem(api.delete(f"/corpora/{corpus['id']}"), 409, "in_use")
     assert len(_stored(store)) == 1
 

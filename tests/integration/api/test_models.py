@@ -219,7 +219,7 @@ def test_a_model_in_use_is_not_deleted(api: httpx.Client, backend: Backend, stor
             },
             user_metadata={},
         )
-        amalgamations.add(session, job)
+        amalgamations.add_all(session, [job])
     _problem(api.delete(f"/models/{model['id']}"), 409, "in_use")
     assert store.exists(f"models/{model['id']}/config.json")
 
