@@ -38,6 +38,7 @@ from app.services.live import LiveJobs
 from app.services.metrics import Metrics
 from app.services.predictions import Predictions
 from app.services.readiness import Readiness
+from app.services.submission import Submissions
 from app.settings import Settings, get_settings
 
 GUARDED = (
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.readiness = Readiness(backend)
         app.state.upload_slots = UploadSlots(chosen.max_uploads)
         app.state.live = live = LiveJobs(backend)
+        app.state.submissions = Submissions(backend)
         app.state.metrics = Metrics(backend, live)
         app.state.predictions = predicting = Predictions(backend)
         loop = asyncio.get_running_loop()

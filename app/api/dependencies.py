@@ -14,6 +14,7 @@ from app.services.backend import Backend
 from app.services.keys import Keyring
 from app.services.live import LiveJobs
 from app.services.predictions import Predictions
+from app.services.submission import Submissions
 
 
 async def _backend(request: Request) -> Backend:
@@ -31,6 +32,14 @@ async def _live(request: Request) -> LiveJobs:
 
 
 LiveDep = Annotated[LiveJobs, Depends(_live)]
+
+
+async def _submissions(request: Request) -> Submissions:
+    submissions: Submissions = request.app.state.submissions
+    return submissions
+
+
+SubmissionsDep = Annotated[Submissions, Depends(_submissions)]
 
 
 async def _predictions(request: Request) -> Predictions:

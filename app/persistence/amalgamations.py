@@ -88,16 +88,15 @@ def queue_positions(session: Session, jobs: Iterable[Amalgamation]) -> dict[str,
     return dict(rows.all())
 
 
-def count_queued(session: Session, owner: str, *, at_most: int) -> int:
-    """How many jobs of the owner are queued; counted no further than `at_most`."""
-    return session.scalar(_COUNT_QUEUED, {"owner": owner, "at_most": at_most}) or 0
+def count_queued(session: Session, owners: Collection[str]) -> dict[str, int]:
+    """How many jobs are queued of each of the owners that have any."""
+    return dict(session.execute(_COUNT_QUEUED, {"owners": sorted(owners)}).all())
 
 
-_COUNT_QUEUED = select(func.count()).select_from(
-    select(Amalgamation.id)
-    .where(Amalgamation.owner == bindparam("owner"), Amalgamation.status == Status.QUEUED)
-    .limit(bindparam("at_most"))
-    .subquery()
+_COUNT_QUEUED = (
+    select(Amalgamation.owner, func.count())
+    .where(Amalgamation.owner.in_(bindparam("owners", expanding=True)), Amalgamation.status == Status.QUEUED)
+    .group_by(Amalgamation.owner)
 )
 
 

@@ -7,6 +7,7 @@ answer takes the claim's place in the transaction that makes the object. A claim
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, update
@@ -39,6 +40,11 @@ class Claim:
     """Of this request: the fencing token of what it writes."""
 
     @property
+    def of(self) -> tuple[str, str, str]:
+        """The key that it holds."""
+        return self.api_key_id, self.route, self.key
+
+    @property
     def binds(self) -> dict[str, Any]:
         """As parameters of the statements below."""
         return {f"of_{name}": value for name, value in vars(self).items()}
@@ -49,17 +55,29 @@ def find(session: Session, claim: Claim) -> IdempotencyKey | None:
     return session.scalar(_FIND, claim.binds)
 
 
-def take(session: Session, claim: Claim, fingerprint: str) -> bool:
-    """Take a key that nobody has used, or whose time is over. One statement, of `Database.write_alone`."""
-    row: dict[str, Any] = {"resource_id": claim.id, "response": {}, "status": IN_FLIGHT}
-    row |= {
-        "api_key_id": claim.api_key_id,
-        "route": claim.route,
-        "key": claim.key,
-        "fingerprint": fingerprint,
-    }
+def take_all(session: Session, asked: Sequence[tuple[Claim, str]]) -> set[str]:
+    """Take those keys that nobody has used, or whose time is over, each with the fingerprint of its request.
+
+    Answers the ids of the claims that have theirs. Each key at most once; one statement, of
+    `Database.write_alone`.
+    """
+    rows = [
+        {
+            "api_key_id": claim.api_key_id,
+            "route": claim.route,
+            "key": claim.key,
+            "fingerprint": fingerprint,
+            "resource_id": claim.id,
+            "response": {},
+            "status": IN_FLIGHT,
+        }
+        for claim, fingerprint in asked
+    ]
+    rows.sort(
+        key=itemgetter("api_key_id", "key", "route")
+    )  # two who take the same must not wait for each other
     taking = _taking(session.get_bind().dialect.name)
-    return session.connection().execute(taking, row).one_or_none() is not None
+    return set(session.connection().execute(taking, rows).scalars())
 
 
 def renew(session: Session, claim: Claim) -> None:

@@ -30,25 +30,28 @@ def find(
     `lock`: who deletes an object locks it before asking whether a job needs it; see `hold_all`.
     """
     if owner is not None and not lock:
-        return next(iter(find_all(session, table, [object_id], owner=owner)), None)
+        return find_all(session, table, {(owner, object_id)}).get((owner, object_id))
     query = select(table).where(table.id == object_id)
     if owner is not None:
         query = query.where(table.owner == owner)
     return session.scalar(query.with_for_update() if lock else query)
 
 
-def find_all(
-    session: Session, table: type[Resource], object_ids: Collection[str], *, owner: str
-) -> Sequence[Resource]:
-    """Those of the objects that there are, and are the owner's."""
-    return session.scalars(_all_of(table), {"ids": object_ids, "owner": owner}).all()
+def find_all(session: Session, table: type[Resource], wanted: Collection[Owned]) -> dict[Owned, Resource]:
+    """Those of the objects that there are, and are that owner's."""
+    if not wanted:
+        return {}
+    owners, ids = ({each[part] for each in wanted} for part in (0, 1))
+    rows = session.scalars(_all_of(table), {"ids": sorted(ids), "owners": sorted(owners)})
+    found = {(row.owner, row.id): row for row in rows}
+    return {each: found[each] for each in wanted if each in found}
 
 
 @cache
 def _all_of(table: type[Resource]) -> Select[Resource]:
     """Built once: to put a statement together takes as long as to have it answered."""
     return select(table).where(
-        table.id.in_(bindparam("ids", expanding=True)), table.owner == bindparam("owner")
+        table.id.in_(bindparam("ids", expanding=True)), table.owner.in_(bindparam("owners", expanding=True))
     )
 
 

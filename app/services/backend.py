@@ -6,7 +6,6 @@ from typing import Self
 
 from app.persistence.database import Database
 from app.persistence.leftovers import names_no_file
-from app.services.admissions import Admissions
 from app.services.idempotency import Claims
 from app.services.sending import Sender
 from app.settings import Settings
@@ -24,12 +23,10 @@ class Backend:
     queue: TaskQueue
     sender: Sender = field(init=False)
     claims: Claims = field(init=False, default_factory=Claims)
-    admissions: Admissions = field(init=False)
 
     def __post_init__(self) -> None:
         """What is made of the parts."""
         object.__setattr__(self, "sender", Sender(self.database, self.queue))
-        object.__setattr__(self, "admissions", Admissions(self.database))
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:

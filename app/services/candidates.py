@@ -1,20 +1,21 @@
 """Models that a request names: on the Hub, uploaded, or students of earlier jobs; as facts, never loaded."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from app.domain.errors import Fault, GoneError, InvalidModelError, NotFoundError
 from app.domain.identifiers import Prefix, has_prefix
 from app.domain.revisions import HUB_NAMESPACE, own_id, parse_checkpoint, revision_of
 from app.ingestion.classifier_config import check_classifier_config
-from app.persistence import owned
 from app.persistence.tables import Checkpoint, Model, Student
 from app.services import checkpoints, hub
 from app.services.backend import Backend
-from app.storage import StoreError
+from app.services.stored_objects import StoredObjects, look_up
+from app.storage import ArtifactStore, StoreError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 _Row: TypeAlias = Model | Student | Checkpoint
@@ -50,31 +51,26 @@ class Candidate:
 
 
 def find(backend: Backend, owner: str, reference: str) -> Candidate:
-    """The model behind a reference.
+    """The model behind a reference that may be on the Hub.
 
     Raises:
         InvalidModelError: there is none, or it cannot be used; `problem_code` says why.
         HubUnavailableError: the Hub does not answer.
     """
-    if not may_be_on_hub(reference):
-        return _one_stored(backend, owner, reference, reference)
-    if found := _under_hub_name(backend, owner, reference):
-        return found
-    return _on_hub(reference)
+    return _under_hub_name(backend, owner, reference) or _on_hub(reference)
 
 
-def find_stored(
-    backend: Backend, owner: str, references: Sequence[str]
-) -> dict[str, Candidate | InvalidModelError]:
-    """The models behind references that cannot be on the Hub, with one question for all."""
-    found = _rows(backend, owner, [own_id(each) for each in references])
-    answers: dict[str, Candidate | InvalidModelError] = {}
-    for reference in references:
-        try:
-            answers[reference] = _stored(backend, reference, own_id(reference), found)
-        except InvalidModelError as error:
-            answers[reference] = error
-    return answers
+def find_stored(backend: Backend, owner: str, reference: str, stored: StoredObjects) -> Candidate:
+    """The model behind a reference that cannot be on the Hub, among those that were looked up.
+
+    Raises:
+        InvalidModelError: there is none.
+    """
+    object_id = own_id(reference)
+    row: _Row | None = stored.models.get((owner, object_id))
+    if parsed := parse_checkpoint(object_id):
+        row = _checkpoint(backend, owner, *parsed)
+    return _stored(backend, reference, object_id, row)
 
 
 def may_be_on_hub(reference: str) -> bool:
@@ -104,38 +100,20 @@ def _under_hub_name(backend: Backend, owner: str, reference: str) -> Candidate |
     name = reference.removeprefix(HUB_NAMESPACE)
     if name == reference or not has_prefix(name.partition("@")[0], Prefix.STUDENT):
         return None
+    with backend.database.read() as session:
+        stored = look_up(session, {(owner, own_id(name))})
     with suppress(InvalidModelError):
-        return _one_stored(backend, owner, name, reference)
+        return find_stored(backend, owner, reference, stored)
     return None
 
 
-def _one_stored(backend: Backend, owner: str, name: str, reference: str) -> Candidate:
-    return _stored(backend, reference, own_id(name), _rows(backend, owner, [own_id(name)]))
-
-
-def _rows(backend: Backend, owner: str, object_ids: Sequence[str]) -> dict[str, _Row]:
-    """Those that there are, by id."""
-    found: dict[str, _Row] = {}
-    with backend.database.read() as session:
-        if models := [each for each in object_ids if has_prefix(each, Prefix.MODEL)]:
-            found |= {row.id: row for row in owned.find_all(session, Model, models, owner=owner)}
-        if students := [each for each in object_ids if has_prefix(each, Prefix.STUDENT)]:
-            found |= {row.id: row for row in owned.find_all(session, Student, students, owner=owner)}
-    for each in object_ids:
-        if (parsed := parse_checkpoint(each)) and (row := _checkpoint(backend, owner, *parsed)):
-            found[each] = row
-    return found
-
-
-def _stored(backend: Backend, reference: str, object_id: str, rows: Mapping[str, _Row]) -> Candidate:
-    row = rows.get(object_id)
+def _stored(backend: Backend, reference: str, object_id: str, row: _Row | None) -> Candidate:
     if row is None:
         raise InvalidModelError(
             f"there is no model, student or checkpoint {reference!r}", code="teacher_not_found"
         )
     try:
-        with backend.store.open(f"{row.storage_prefix}/config.json") as file:
-            config = json.load(file)
+        config = _config(backend.store, row.storage_prefix)
     except FileNotFoundError as error:
         raise StoreError(f"the config.json of {object_id} is missing") from error
     return Candidate(
@@ -149,6 +127,14 @@ def _stored(backend: Backend, reference: str, object_id: str, rows: Mapping[str,
         files=tuple(file["path"] for file in row.files),
         parameters=row.parameters,
     )
+
+
+@lru_cache(256)
+def _config(store: ArtifactStore, storage_prefix: str) -> Mapping[str, Any]:
+    """What is under a prefix never changes."""
+    with store.open(f"{storage_prefix}/config.json") as file:
+        config: Mapping[str, Any] = json.load(file)
+    return config
 
 
 def _checkpoint(backend: Backend, owner: str, job_id: str, step: int) -> Checkpoint | None:

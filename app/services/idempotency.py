@@ -8,7 +8,8 @@ request that dies leaves its claim behind, which runs out within a minute.
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from app.domain.errors import Fault, InvalidRequestError, RequestInFlightError
+from app.domain.errors import Fault, InvalidRequestError, MukaError, RequestInFlightError
 from app.domain.identifiers import Prefix, new_id
 from app.persistence import idempotency
 from app.persistence.database import Database
@@ -53,13 +54,18 @@ class Once:
         Raises:
             InvalidRequestError: the key is empty, too long, or not printable ASCII.
         """
-        if not (1 <= len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()):
+        if not is_key(key):
             detail = f"must be 1 to {MAX_KEY_CHARS} printable ASCII characters; a UUID is a good choice"
             fault = Fault("header Idempotency-Key", "idempotency_key_invalid", detail)
             raise InvalidRequestError(f"the header Idempotency-Key {detail}", faults=[fault])
         canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
         claim = Claim(api_key_id, route, key, new_id(Prefix.REQUEST))
         return cls(claim, sha256(canonical.encode()).hexdigest())
+
+
+def is_key(key: str) -> bool:
+    """False for what no `Idempotency-Key` can be."""
+    return 1 <= len(key) <= MAX_KEY_CHARS and key.isascii() and key.isprintable()
 
 
 class Claims:
@@ -69,6 +75,33 @@ class Claims:
         self._clock = clock
         self._taken_at: dict[Claim, float] = {}
 
+    @contextmanager
+    def held(
+        self, database: Database, asked: Sequence[Once | None]
+    ) -> Iterator[list[Answer | MukaError | None]]:
+        """Claim the keys of several requests.
+
+        Yields, for each of them, what an earlier request under its key was answered, or why it must not be
+        carried out; None: carry it out, and put its end there. An answer was kept by then: see `keep_all`.
+        Whoever has another end, and all of them when the block raises, give their keys back.
+        """
+        keys = {index: once for index, once in enumerate(asked) if once is not None}
+        stopped = _claim_all(database, list(keys.values()))
+        ends: list[Answer | MukaError | None] = [
+            None if once is None else stopped.get(once.claim) for once in asked
+        ]
+        mine = {index: once.claim for index, once in keys.items() if once.claim not in stopped}
+        self._taken_at |= dict.fromkeys(mine.values(), self._clock())
+        unused = set(mine)
+        try:
+            yield ends
+            unused = {index for index in mine if not isinstance(ends[index], Answer)}
+        finally:
+            for claim in mine.values():
+                del self._taken_at[claim]
+            for index in unused:
+                _release(database, mine[index])
+
     def carry_out(self, database: Database, once: Once | None, run: Callable[[], Answer]) -> Answer:
         """Run it, unless an earlier request under its key has an answer. `run` keeps its answer: `keeping`.
 
@@ -76,18 +109,10 @@ class Claims:
             InvalidRequestError: that request had another body.
             RequestInFlightError: it has no answer yet.
         """
-        if once is None:
-            return run()
-        if earlier := _claim(database, once):
-            return earlier
-        self._taken_at[once.claim] = self._clock()
-        try:
-            return run()
-        except BaseException:
-            _release(database, once.claim)
-            raise
-        finally:
-            del self._taken_at[once.claim]
+        with self.held(database, [once]) as ends:
+            if ends[0] is None:
+                ends[0] = run()
+        return answered(ends[0])
 
     def store(
         self,
@@ -132,21 +157,37 @@ def keep_all(session: Session, answers: Sequence[tuple[Once | None, Answer]]) ->
         raise _in_flight()
 
 
-def _claim(database: Database, once: Once) -> Answer | None:
-    """None: it is ours. Otherwise what an earlier request was answered."""
+def answered(end: Answer | MukaError | None) -> Answer:
+    """The answer, or the error raised."""
+    if isinstance(end, Answer):
+        return end
+    raise end or RuntimeError("a request has not come to its end")
+
+
+def _claim_all(database: Database, asked: Sequence[Once]) -> dict[Claim, Answer | MukaError]:
+    """What stands in the way of those that are not ours."""
+    if not asked:
+        return {}
+    first: dict[tuple[str, str, str], Once] = {}
+    for once in asked:
+        first.setdefault(once.claim.of, once)  # no statement can take a row twice
     with database.write_alone() as session:
-        if idempotency.take(session, once.claim, once.fingerprint):
-            return None
+        taken = idempotency.take_all(session, [(each.claim, each.fingerprint) for each in first.values()])
+    return {once.claim: _earlier(database, once) for once in asked if once.claim.id not in taken}
+
+
+def _earlier(database: Database, once: Once) -> Answer | MukaError:
+    """The answer under its key, or why there is none for it."""
     with database.read() as session:
         row = idempotency.find(session, once.claim)
     if row is None:  # it was given back, or ran out, just now
-        raise _in_flight()
+        return _in_flight()
     if row.fingerprint != once.fingerprint:
         detail = "this Idempotency-Key was used with another body in the last 24 hours; send a fresh key"
         fault = Fault("header Idempotency-Key", "idempotency_key_reused", detail)
-        raise InvalidRequestError(detail, faults=[fault], code="idempotency_key_reused")
+        return InvalidRequestError(detail, faults=[fault], code="idempotency_key_reused")
     if row.status == IN_FLIGHT:
-        raise _in_flight()
+        return _in_flight()
     return Answer(row.resource_id, row.response, row.status, replayed=True)
 
 

@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 
 from app.domain import labels as label_names
 from app.domain.errors import Fault, InvalidModelError, InvalidRequestError
-from app.domain.identifiers import Prefix, has_prefix
 from app.domain.recipe import HubDataset, InlineTexts, Recipe, TeacherSpec
 from app.domain.status import Status
 from app.ingestion.model_facts import ModelFacts, model_facts
-from app.persistence import amalgamations, owned
+from app.persistence import amalgamations
 from app.persistence.tables import Corpus
 from app.services import candidates, corpus_facts, submission_checks
 from app.services.backend import Backend
@@ -17,7 +16,7 @@ from app.services.candidates import Candidate
 from app.services.corpus_facts import CorpusFacts
 from app.services.estimates import Estimates, estimate
 from app.services.reuse import AskedTeacher, Reuse, reuse
-from app.services.submission_checks import UNREADABLE
+from app.services.stored_objects import look_up, named_in
 
 _JOBS_LOOKED_AT = 20
 
@@ -74,9 +73,11 @@ def plan(backend: Backend, owner: str, recipe: Recipe | None, faults: Sequence[F
     """
     if recipe is None:
         raise InvalidRequestError(f"the request has {len(faults)} faults; see `errors`", faults=faults)
-    findings = submission_checks.check(backend, owner, recipe, is_whole=not faults)
+    with backend.database.read() as session:
+        objects = look_up(session, named_in(owner, recipe))
+    findings = submission_checks.check(backend, owner, recipe, stored=objects, is_whole=not faults)
     teachers = [_teacher(spec, findings.found.get(spec.model)) for spec in recipe.teachers]
-    stored = _stored_corpus(backend, owner, recipe)
+    stored = objects.corpora.get((owner, recipe.corpus)) if isinstance(recipe.corpus, str) else None
     teachers = _with_reuse(backend, recipe, stored, teachers)
     corpus = _corpus(recipe, stored)
     start = _start(recipe, findings.found)
@@ -124,14 +125,6 @@ def _labels(teachers: Sequence[PlannedTeacher]) -> PlannedLabels:
         similar=label_names.similar(union),
         placeholders={index: each for index, each in nameless.items() if each},
     )
-
-
-def _stored_corpus(backend: Backend, owner: str, recipe: Recipe) -> Corpus | None:
-    source = recipe.corpus
-    if not isinstance(source, str) or source == UNREADABLE or not has_prefix(source, Prefix.CORPUS):
-        return None
-    with backend.database.read() as session:
-        return owned.find(session, Corpus, source, owner=owner)
 
 
 def _corpus(recipe: Recipe, stored: Corpus | None) -> CorpusFacts | None:

@@ -7,7 +7,7 @@ from app.domain.status import TERMINAL, Status
 from app.persistence import amalgamations, checkpoints
 from app.persistence.losses import NO_LEASE
 from app.persistence.tables import Amalgamation
-from app.services.admissions import lock_inputs
+from app.services.admission import lock_inputs
 from app.services.backend import Backend
 from app.services.jobs import Job, find
 from app.services.submission import refuse_a_full_queue
@@ -26,7 +26,9 @@ def resume(backend: Backend, owner: str, job_id: str) -> Job:
         ConflictError: it is in another status, has kept a student, or what it needs is gone.
         TooManyRequestsError: the owner has as many queued jobs as one may have.
     """
-    refuse_a_full_queue(backend, owner)
+    with backend.database.read() as session:
+        queued = amalgamations.count_queued(session, {owner})
+    refuse_a_full_queue(backend, queued.get(owner, 0))
     with backend.database.write() as session:
         row = find(session, owner, job_id, lock=True)
         _refuse_status(row)

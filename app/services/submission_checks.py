@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 from app.domain import labels as label_names
 from app.domain.errors import Fault, InvalidModelError
-from app.domain.identifiers import Prefix, has_prefix
 from app.domain.recipe import (
     EvaluationSpec,
     Recipe,
@@ -19,12 +18,11 @@ from app.domain.recipe import (
     ResolvedTeacher,
     TeacherSpec,
 )
-from app.persistence import corpora, expired, owned
-from app.persistence.tables import Corpus
 from app.services import candidates
 from app.services.backend import Backend
 from app.services.candidates import Candidate
 from app.services.label_checks import label_faults
+from app.services.stored_objects import StoredObjects
 
 UNREADABLE = "?"
 """Stands for a part of the body whose form is wrong already: in a faulty recipe it is not looked up."""
@@ -47,13 +45,14 @@ class Findings:
     """Every model that is there, by the name that the recipe gives it."""
 
 
-def check(backend: Backend, owner: str, recipe: Recipe, *, is_whole: bool) -> Findings:
+def check(backend: Backend, owner: str, recipe: Recipe, *, stored: StoredObjects, is_whole: bool) -> Findings:
     """Look at every part of the recipe.
 
     Args:
         backend: what it stands on.
         owner: whose objects may be named.
         recipe: what is asked for.
+        stored: what there is of the objects that it names.
         is_whole: False when something stands as `UNREADABLE` in it; then the request is refused anyway.
 
     Raises:
@@ -64,15 +63,16 @@ def check(backend: Backend, owner: str, recipe: Recipe, *, is_whole: bool) -> Fi
     faults += _number_faults(len(recipe.teachers), backend.settings.max_teachers)
     faults += _text_faults(recipe)
     faults += _student_faults(recipe)
-    found = _look_up(backend, owner, recipe, faults, frozenset() if is_whole else {UNREADABLE})
+    skipped = frozenset() if is_whole else {UNREADABLE}
+    found = _look_up(backend, owner, recipe, stored=stored, faults=faults, skipped=skipped)
     findings.found = found
     faults += _same_faults(recipe, found)
     for index, teacher in enumerate(recipe.teachers):
         _check_teacher(index, teacher, found.get(teacher.model), findings)
     findings.student = _check_student(recipe, found, faults)
     if is_whole or recipe.corpus != UNREADABLE:
-        faults += _corpus_faults(backend, owner, recipe)
-    faults += _evaluation_faults(backend, owner, recipe.evaluation)
+        faults += _corpus_faults(owner, recipe, stored)
+    faults += _evaluation_faults(owner, recipe.evaluation, stored)
     findings.labels = label_names.union([teacher.labels for teacher in findings.teachers])
     return findings
 
@@ -112,7 +112,13 @@ def _student_faults(recipe: Recipe) -> Iterator[Fault]:
 
 
 def _look_up(
-    backend: Backend, owner: str, recipe: Recipe, faults: list[Fault], skipped: AbstractSet[str]
+    backend: Backend,
+    owner: str,
+    recipe: Recipe,
+    *,
+    stored: StoredObjects,
+    faults: list[Fault],
+    skipped: AbstractSet[str],
 ) -> dict[str, Candidate]:
     """All models that the recipe names, each looked up once; what is not found becomes a fault."""
     pointers: dict[str, list[str]] = {}
@@ -124,7 +130,7 @@ def _look_up(
         pointers.pop(reference, None)
 
     found: dict[str, Candidate] = {}
-    for reference, answer in _answers(backend, owner, list(pointers)):
+    for reference, answer in _answers(backend, owner, list(pointers), stored):
         if isinstance(answer, Candidate):
             found[reference] = answer
         else:
@@ -133,17 +139,21 @@ def _look_up(
     return found
 
 
-def _answers(backend: Backend, owner: str, references: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+def _answers(
+    backend: Backend, owner: str, references: Sequence[str], stored: StoredObjects
+) -> Iterator[tuple[str, Answer]]:
     """To each reference, in their order: those to the Hub at the same time, for they take long."""
 
     def ask(reference: str) -> Answer:
         try:
-            return candidates.find(backend, owner, reference)
+            if candidates.may_be_on_hub(reference):
+                return candidates.find(backend, owner, reference)
+            return candidates.find_stored(backend, owner, reference, stored)
         except InvalidModelError as error:
             return error
 
     on_hub = [each for each in references if candidates.may_be_on_hub(each)]
-    answers = candidates.find_stored(backend, owner, [each for each in references if each not in on_hub])
+    answers = {each: ask(each) for each in references if each not in on_hub}
     if on_hub:
         with ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="look-up") as pool:
             answers |= zip(on_hub, pool.map(ask, on_hub), strict=True)
@@ -224,38 +234,28 @@ def _check_student(recipe: Recipe, found: dict[str, Candidate], faults: list[Fau
 # --- Texts -----------------------------------------------------------------------------------------
 
 
-def _corpus_faults(backend: Backend, owner: str, recipe: Recipe) -> Iterator[Fault]:
+def _corpus_faults(owner: str, recipe: Recipe, stored: StoredObjects) -> Iterator[Fault]:
     if isinstance(recipe.corpus, str):
-        corpus, is_gone = _corpus(backend, owner, recipe.corpus)
-        yield from _missing_corpus("/corpus", recipe.corpus, corpus, is_gone)
+        yield from _missing_corpus("/corpus", owner, recipe.corpus, stored)
 
 
-def _evaluation_faults(backend: Backend, owner: str, evaluation: EvaluationSpec | None) -> Iterator[Fault]:
+def _evaluation_faults(
+    owner: str, evaluation: EvaluationSpec | None, stored: StoredObjects
+) -> Iterator[Fault]:
     if evaluation is None:
         return
-    corpus, is_gone = _corpus(backend, owner, evaluation.corpus)
-    yield from _missing_corpus("/evaluation/corpus", evaluation.corpus, corpus, is_gone)
-    if corpus is not None and not is_gone and not corpus.labelled:
+    faults = list(_missing_corpus("/evaluation/corpus", owner, evaluation.corpus, stored))
+    yield from faults
+    if not faults and not stored.corpora[owner, evaluation.corpus].labelled:
         detail = (
             f"{evaluation.corpus} has no labels; upload it with `label_column`, or leave the evaluation out"
         )
         yield Fault("/evaluation/corpus", "corpus_without_labels", detail)
 
 
-def _missing_corpus(pointer: str, corpus_id: str, corpus: Corpus | None, is_gone: bool) -> Iterator[Fault]:
-    if is_gone:
+def _missing_corpus(pointer: str, owner: str, corpus_id: str, stored: StoredObjects) -> Iterator[Fault]:
+    if (owner, corpus_id) in stored.expired:
         yield Fault(pointer, "corpus_expired", f"{corpus_id} has expired; upload the texts again")
-    elif corpus is None:
+    elif (owner, corpus_id) not in stored.corpora:
         detail = f"there is no corpus {corpus_id[:100]!r}; upload the texts with POST /corpora"
         yield Fault(pointer, "corpus_not_found", detail)
-
-
-def _corpus(backend: Backend, owner: str, corpus_id: str) -> tuple[Corpus | None, bool]:
-    """The corpus, if there is one, and whether its time is over, which of a removed one is known, too."""
-    if not has_prefix(corpus_id, Prefix.CORPUS):
-        return None, False
-    with backend.database.read() as session:
-        corpus = owned.find(session, Corpus, corpus_id, owner=owner)
-        if corpus is None:
-            return None, expired.is_marked(session, corpus_id, owner=owner)
-        return corpus, corpora.has_expired(session, corpus)

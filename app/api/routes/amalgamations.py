@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.creating import answer_created
-from app.api.dependencies import BackendDep, CallerDep, LiveDep, OwnerDep
+from app.api.dependencies import BackendDep, CallerDep, LiveDep, OwnerDep, SubmissionsDep
 from app.api.parameters import (
     METADATA_FILTER,
     After,
@@ -40,9 +40,9 @@ from app.domain.errors import (
     RequestInFlightError,
 )
 from app.domain.status import Status
-from app.services import jobs, resuming, submission
-from app.services.idempotency import Once
+from app.services import jobs, resuming
 from app.services.jobs import Job
+from app.services.submission import Submission
 
 router = APIRouter(prefix="/amalgamations", tags=["amalgamations"])
 
@@ -72,17 +72,11 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
         HubUnavailableError,
     ),
 )
-def create_amalgamation(
-    body: RecipeBody, backend: BackendDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
+async def create_amalgamation(
+    body: RecipeBody, submissions: SubmissionsDep, caller: CallerDep, idempotency_key: IdempotencyKey = None
 ) -> Response:
     """Check teachers, labels and texts, and queue the job. Nothing is stored when anything is wrong."""
-    once = None
-    if idempotency_key is not None and body.recipe and not body.faults:
-        content = body.recipe.model_dump(mode="json")
-        once = Once.of(caller.api_key_id, "POST /amalgamations", idempotency_key, content)
-    answer = submission.submit(
-        backend, caller.owner, recipe=body.recipe, faults=body.faults, once=once, render=_render
-    )
+    answer = await submissions.submit(Submission(caller, body.recipe, body.faults, idempotency_key, _render))
     return answer_created(answer, "/amalgamations", POLL_AGAIN)
 
 

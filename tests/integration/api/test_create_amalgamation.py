@@ -11,6 +11,7 @@ import redis
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
 
+from app.domain.access import DEFAULT_CALLER
 from app.domain.errors import ConflictError, InvalidRequestError
 from app.domain.recipe import Recipe
 from app.persistence import amalgamations
@@ -19,6 +20,7 @@ from app.persistence.time import now
 from app.services import students, submission, submission_checks
 from app.services.backend import Backend
 from app.services.jobs import Job
+from app.services.submission import Submission
 from app.settings import Settings
 from tests.api_objects import OWNER, add_corpus, add_model, add_student, bert_config, model_files
 from tests.hub_server import Hub
@@ -374,7 +376,7 @@ class TestRaces:
 
         with ThreadPoolExecutor(1) as pool:
             deletion = pool.submit(delete)
-            submission.submit(backend, OWNER, recipe=recipe, faults=(), once=None, render=render)
+            submission.submit(backend, Submission(DEFAULT_CALLER, recipe, (), None, render))
             with pytest.raises(ConflictError):
                 deletion.result()
 
@@ -392,7 +394,7 @@ class TestRaces:
 
         monkeypatch.setattr(submission_checks, "check", check_then_delete)
         with pytest.raises(InvalidRequestError) as refused:
-            submission.submit(backend, OWNER, recipe=recipe, faults=(), once=None, render=lambda _: {})
+            submission.submit(backend, Submission(DEFAULT_CALLER, recipe, (), None, lambda _: {}))
         assert [(f.pointer, f.code) for f in refused.value.faults] == [("/teachers/1/model", "deleted")]
         assert _count(backend, Amalgamation) == 0
 
