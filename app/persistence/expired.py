@@ -1,8 +1,11 @@
 """Queries over what stays of objects that have expired: enough to say so, for a while."""
 
-from sqlalchemy import delete, exists, func, select
+from collections.abc import Collection
+
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.persistence.owned import Owned
 from app.persistence.tables import Corpus, ExpiredObject
 from app.persistence.time import now
 
@@ -17,8 +20,16 @@ def mark(session: Session, corpus: Corpus) -> None:
 
 def is_marked(session: Session, object_id: str, *, owner: str) -> bool:
     """True when the owner had such an object, and it was removed because its time was over."""
-    mine = (ExpiredObject.id == object_id) & (ExpiredObject.owner == owner)
-    return bool(session.scalar(select(exists().where(mine))))
+    return bool(marked_among(session, {(owner, object_id)}))
+
+
+def marked_among(session: Session, asked: Collection[Owned]) -> set[Owned]:
+    """Those of them, as above."""
+    if not asked:
+        return set()
+    mine = tuple_(ExpiredObject.owner, ExpiredObject.id).in_(sorted(asked))
+    found = session.execute(select(ExpiredObject.owner, ExpiredObject.id).where(mine))
+    return {(owner, object_id) for owner, object_id in found}
 
 
 def count_old(session: Session) -> int:

@@ -4,13 +4,12 @@ A key is claimed before anything is done, in a transaction of its own, so that e
 answer takes the claim's place in the transaction that makes the object. A claim that nobody renews runs out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
-from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Table, and_, bindparam, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -41,8 +40,8 @@ class Claim:
 
     @property
     def of(self) -> tuple[str, str, str]:
-        """The key that it holds."""
-        return self.api_key_id, self.route, self.key
+        """The key that it holds. Several are taken in this order: two must not wait for each other."""
+        return self.api_key_id, self.key, self.route
 
     @property
     def binds(self) -> dict[str, Any]:
@@ -50,16 +49,18 @@ class Claim:
         return {f"of_{name}": value for name, value in vars(self).items()}
 
 
-def find(session: Session, claim: Claim) -> IdempotencyKey | None:
-    """The answer under this key, or somebody's claim to give one; unless it is too old."""
-    return session.scalar(_FIND, claim.binds)
+def find_all(session: Session, claims: Collection[Claim]) -> dict[tuple[str, str, str], IdempotencyKey]:
+    """By key, the answer under it, or somebody's claim to give one; unless it is too old."""
+    named = tuple_(*_KEY).in_(sorted({claim.of for claim in claims}))
+    rows = session.scalars(select(IdempotencyKey).where(named, _TABLE.c.created_at > now(-KEPT_SECONDS)))
+    return {(row.api_key_id, row.key, row.route): row for row in rows}
 
 
 def take_all(session: Session, asked: Sequence[tuple[Claim, str]]) -> set[str]:
     """Take those keys that nobody has used, or whose time is over, each with the fingerprint of its request.
 
-    Answers the ids of the claims that have theirs. Each key at most once; one statement, of
-    `Database.write_alone`.
+    A claim takes its own again: whoever asked for it may not have heard that it was given. Answers the ids of
+    the claims that have theirs. Each key at most once; one statement, of `Database.write_alone`.
     """
     rows = [
         {
@@ -71,11 +72,8 @@ def take_all(session: Session, asked: Sequence[tuple[Claim, str]]) -> set[str]:
             "response": {},
             "status": IN_FLIGHT,
         }
-        for claim, fingerprint in asked
+        for claim, fingerprint in sorted(asked, key=lambda each: each[0].of)
     ]
-    rows.sort(
-        key=itemgetter("api_key_id", "key", "route")
-    )  # two who take the same must not wait for each other
     taking = _taking(session.get_bind().dialect.name)
     return set(session.connection().execute(taking, rows).scalars())
 
@@ -87,13 +85,15 @@ def renew(session: Session, claim: Claim) -> None:
 
 def settle(session: Session, answers: Sequence[tuple[Claim, dict[str, Any]]]) -> bool:
     """Put answers into the places of claims; False when another request has one of the keys by now."""
-    rows = [claim.binds | answer for claim, answer in answers]
+    rows = [claim.binds | answer for claim, answer in sorted(answers, key=lambda each: each[0].of)]
     return session.connection().execute(_SETTLE, rows).rowcount == len(rows)
 
 
-def release(session: Session, claim: Claim) -> None:
-    """Nothing was made: the key is as good as new."""
-    session.connection().execute(_RELEASE, claim.binds)
+def release_all(session: Session, claims: Collection[Claim]) -> None:
+    """Nothing was made: the keys are as good as new."""
+    session.connection().execute(
+        _RELEASE, [claim.binds for claim in sorted(claims, key=lambda each: each.of)]
+    )
 
 
 def count_expired(session: Session) -> int:
@@ -113,6 +113,7 @@ def _taking(dialect: str) -> Any:
     is_free = or_(
         _TABLE.c.created_at <= now(-KEPT_SECONDS),
         and_(_TABLE.c.status == IN_FLIGHT, _TABLE.c.created_at <= now(-CLAIM_SECONDS)),
+        and_(_TABLE.c.status == IN_FLIGHT, _TABLE.c.resource_id == insert.excluded.resource_id),
     )
     taken = {column.name: insert.excluded[column.name] for column in _TABLE.c if not column.primary_key}
     return insert.on_conflict_do_update(index_elements=_KEY, set_=taken, where=is_free).returning(
@@ -122,7 +123,6 @@ def _taking(dialect: str) -> Any:
 
 _IS_KEY = and_(*[column == bindparam(f"of_{column.name}") for column in _KEY])
 _IS_MINE = and_(_IS_KEY, _TABLE.c.status == IN_FLIGHT, _TABLE.c.resource_id == bindparam("of_id"))
-_FIND = select(IdempotencyKey).where(_IS_KEY, _TABLE.c.created_at > now(-KEPT_SECONDS))
 _RENEW = update(_TABLE).where(_IS_MINE).values(created_at=now())
 _SETTLE = update(_TABLE).where(_IS_MINE)
 _RELEASE = delete(_TABLE).where(_IS_MINE)

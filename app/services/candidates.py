@@ -1,20 +1,19 @@
 """Models that a request names: on the Hub, uploaded, or students of earlier jobs; as facts, never loaded."""
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, partial
 from typing import Any, Literal, TypeAlias
 
 from app.domain.errors import Fault, GoneError, InvalidModelError, NotFoundError
-from app.domain.identifiers import Prefix, has_prefix
-from app.domain.revisions import HUB_NAMESPACE, own_id, parse_checkpoint, revision_of
+from app.domain.identifiers import Prefix
+from app.domain.revisions import own_id, parse_checkpoint, revision_of
 from app.ingestion.classifier_config import check_classifier_config
 from app.persistence.tables import Checkpoint, Model, Student
 from app.services import checkpoints, hub
 from app.services.backend import Backend
-from app.services.stored_objects import StoredObjects, look_up
+from app.services.stored_objects import StoredObjects
 from app.storage import ArtifactStore, StoreError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
@@ -32,7 +31,9 @@ class Candidate:
     """Names the content."""
     weights: frozenset[str]
     """Content of the weight files: equal for copies under other names, also with other label names."""
-    config: Mapping[str, Any]
+    read_config: Callable[[], Mapping[str, Any]]
+    classifier: tuple[str, tuple[str, ...]] | None = None
+    """Architecture and label names, where they were checked when the model came in."""
     repo_id: str | None = None
     commit: str | None = None
     object_id: str | None = None
@@ -43,6 +44,11 @@ class Candidate:
     parameters: int | None = None
     """Where they are known without the weights."""
 
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """Its `config.json`; of a model of ours read from the store, which may raise `StoreError`."""
+        return self.read_config()
+
     @property
     def layers(self) -> int | None:
         """Encoder layers, when the configuration tells."""
@@ -50,27 +56,26 @@ class Candidate:
         return next((count for count in counts if isinstance(count, int)), None)
 
 
-def find(backend: Backend, owner: str, reference: str) -> Candidate:
-    """The model behind a reference that may be on the Hub.
+def find(backend: Backend, owner: str, reference: str, stored: StoredObjects) -> Candidate:
+    """The model behind a reference: ours, if it is among those that were looked up, or the Hub's.
+
+    `students/stu-…` is a student of this service; of another one, where this service has none.
 
     Raises:
         InvalidModelError: there is none, or it cannot be used; `problem_code` says why.
         HubUnavailableError: the Hub does not answer.
     """
-    return _under_hub_name(backend, owner, reference) or _on_hub(reference)
-
-
-def find_stored(backend: Backend, owner: str, reference: str, stored: StoredObjects) -> Candidate:
-    """The model behind a reference that cannot be on the Hub, among those that were looked up.
-
-    Raises:
-        InvalidModelError: there is none.
-    """
     object_id = own_id(reference)
     row: _Row | None = stored.models.get((owner, object_id))
     if parsed := parse_checkpoint(object_id):
         row = _checkpoint(backend, owner, *parsed)
-    return _stored(backend, reference, object_id, row)
+    if row is not None:
+        return _stored(backend, reference, object_id, row)
+    if may_be_on_hub(reference):
+        return _on_hub(reference)
+    raise InvalidModelError(
+        f"there is no model, student or checkpoint {reference!r}", code="teacher_not_found"
+    )
 
 
 def may_be_on_hub(reference: str) -> bool:
@@ -84,6 +89,8 @@ def check_teacher(candidate: Candidate) -> tuple[str, tuple[str, ...]]:
     Raises:
         InvalidModelError: it is no classifier of at least two classes; `faults` has every reason.
     """
+    if candidate.classifier is not None:
+        return candidate.classifier
     config = check_classifier_config(candidate.config)
     return config.architecture, config.labels
 
@@ -95,33 +102,14 @@ def faults_of(pointer: str, reference: str, error: InvalidModelError) -> list[Fa
     return [Fault(pointer, fault.code, f"{reference}: {fault.detail}") for fault in error.faults]
 
 
-def _under_hub_name(backend: Backend, owner: str, reference: str) -> Candidate | None:
-    """`students/stu-…` is a student of this service; of another one, where this service has none."""
-    name = reference.removeprefix(HUB_NAMESPACE)
-    if name == reference or not has_prefix(name.partition("@")[0], Prefix.STUDENT):
-        return None
-    with backend.database.read() as session:
-        stored = look_up(session, {(owner, own_id(name))})
-    with suppress(InvalidModelError):
-        return find_stored(backend, owner, reference, stored)
-    return None
-
-
-def _stored(backend: Backend, reference: str, object_id: str, row: _Row | None) -> Candidate:
-    if row is None:
-        raise InvalidModelError(
-            f"there is no model, student or checkpoint {reference!r}", code="teacher_not_found"
-        )
-    try:
-        config = _config(backend.store, row.storage_prefix)
-    except FileNotFoundError as error:
-        raise StoreError(f"the config.json of {object_id} is missing") from error
+def _stored(backend: Backend, reference: str, object_id: str, row: _Row) -> Candidate:
     return Candidate(
         reference=reference,
         source="model" if isinstance(row, Model) else "student",
         digest=row.digest,
         weights=_weights({file["path"]: file["sha256"] for file in row.files}),
-        config=config,
+        read_config=partial(_read_config, backend.store, object_id, row.storage_prefix),
+        classifier=(row.architecture, tuple(row.labels)),
         object_id=object_id,
         storage_prefix=row.storage_prefix,
         files=tuple(file["path"] for file in row.files),
@@ -129,11 +117,12 @@ def _stored(backend: Backend, reference: str, object_id: str, row: _Row | None) 
     )
 
 
-@lru_cache(256)
-def _config(store: ArtifactStore, storage_prefix: str) -> Mapping[str, Any]:
-    """What is under a prefix never changes."""
-    with store.open(f"{storage_prefix}/config.json") as file:
-        config: Mapping[str, Any] = json.load(file)
+def _read_config(store: ArtifactStore, object_id: str, storage_prefix: str) -> Mapping[str, Any]:
+    try:
+        with store.open(f"{storage_prefix}/config.json") as file:
+            config: Mapping[str, Any] = json.load(file)
+    except FileNotFoundError as error:
+        raise StoreError(f"the config.json of {object_id} is missing") from error
     return config
 
 
@@ -160,7 +149,7 @@ def _on_hub(reference: str) -> Candidate:
         source="hub",
         digest=found.digest,
         weights=weights,
-        config=found.config,
+        read_config=lambda: found.config,
         repo_id=found.repo_id,
         commit=found.commit,
         files=tuple(found.files),

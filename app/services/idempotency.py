@@ -8,13 +8,13 @@ request that dies leaves its claim behind, which runs out within a minute.
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.domain.errors import Fault, InvalidRequestError, MukaError, RequestInFlightError
@@ -22,6 +22,7 @@ from app.domain.identifiers import Prefix, new_id
 from app.persistence import idempotency
 from app.persistence.database import Database
 from app.persistence.idempotency import CLAIM_SECONDS, IN_FLIGHT, Claim
+from app.persistence.tables import IdempotencyKey
 
 MAX_KEY_CHARS = 255
 RENEW_SECONDS = CLAIM_SECONDS / 4
@@ -85,22 +86,21 @@ class Claims:
         carried out; None: carry it out, and put its end there. An answer was kept by then: see `keep_all`.
         Whoever has another end, and all of them when the block raises, give their keys back.
         """
-        keys = {index: once for index, once in enumerate(asked) if once is not None}
-        stopped = _claim_all(database, list(keys.values()))
-        ends: list[Answer | MukaError | None] = [
-            None if once is None else stopped.get(once.claim) for once in asked
-        ]
-        mine = {index: once.claim for index, once in keys.items() if once.claim not in stopped}
-        self._taken_at |= dict.fromkeys(mine.values(), self._clock())
-        unused = set(mine)
+        keys = [once for once in asked if once is not None]
+        taken = _take_all(database, keys)
+        mine = {once.claim for once in keys if once.claim.id in taken}
+        self._taken_at |= dict.fromkeys(mine, self._clock())
         try:
+            stopped = _earlier(database, [once for once in keys if once.claim not in mine])
+            ends = [None if once is None else stopped.get(once.claim) for once in asked]
             yield ends
-            unused = {index for index in mine if not isinstance(ends[index], Answer)}
+            for once, end in zip(asked, ends, strict=True):
+                if once is not None and isinstance(end, Answer):
+                    mine.discard(once.claim)  # what is left was not answered
         finally:
-            for claim in mine.values():
-                del self._taken_at[claim]
-            for index in unused:
-                _release(database, mine[index])
+            for once in keys:
+                self._taken_at.pop(once.claim, None)
+            _release_all(database, mine)
 
     def carry_out(self, database: Database, once: Once | None, run: Callable[[], Answer]) -> Answer:
         """Run it, unless an earlier request under its key has an answer. `run` keeps its answer: `keeping`.
@@ -164,22 +164,28 @@ def answered(end: Answer | MukaError | None) -> Answer:
     raise end or RuntimeError("a request has not come to its end")
 
 
-def _claim_all(database: Database, asked: Sequence[Once]) -> dict[Claim, Answer | MukaError]:
-    """What stands in the way of those that are not ours."""
+def _take_all(database: Database, asked: Sequence[Once]) -> set[str]:
+    """Ids of the claims that have their keys now."""
     if not asked:
-        return {}
+        return set()
     first: dict[tuple[str, str, str], Once] = {}
     for once in asked:
         first.setdefault(once.claim.of, once)  # no statement can take a row twice
     with database.write_alone() as session:
-        taken = idempotency.take_all(session, [(each.claim, each.fingerprint) for each in first.values()])
-    return {once.claim: _earlier(database, once) for once in asked if once.claim.id not in taken}
+        return idempotency.take_all(session, [(each.claim, each.fingerprint) for each in first.values()])
 
 
-def _earlier(database: Database, once: Once) -> Answer | MukaError:
-    """The answer under its key, or why there is none for it."""
+def _earlier(database: Database, asked: Sequence[Once]) -> dict[Claim, Answer | MukaError]:
+    """What others have made of these keys."""
+    if not asked:
+        return {}
     with database.read() as session:
-        row = idempotency.find(session, once.claim)
+        found = idempotency.find_all(session, [once.claim for once in asked])
+    return {once.claim: _end_of(once, found.get(once.claim.of)) for once in asked}
+
+
+def _end_of(once: Once, row: IdempotencyKey | None) -> Answer | MukaError:
+    """The answer under its key, or why there is none for it."""
     if row is None:  # it was given back, or ran out, just now
         return _in_flight()
     if row.fingerprint != once.fingerprint:
@@ -191,13 +197,17 @@ def _earlier(database: Database, once: Once) -> Answer | MukaError:
     return Answer(row.resource_id, row.response, row.status, replayed=True)
 
 
-def _release(database: Database, claim: Claim) -> None:
-    """Whatever the request has failed of counts; a claim that cannot be given back runs out."""
+def _release_all(database: Database, claims: Collection[Claim]) -> None:
+    """Whatever the requests have failed of counts; a claim that cannot be given back runs out."""
+    if not claims:
+        return
     try:
-        with database.write_alone() as session:
-            idempotency.release(session, claim)
-    except DBAPIError as error:
-        _log.warning("an Idempotency-Key is free again in %.0f s only: %s", CLAIM_SECONDS, error)
+        with database.write() as session:
+            idempotency.release_all(session, claims)
+    except SQLAlchemyError as error:
+        _log.warning(
+            "%d Idempotency-Keys are free again in %.0f s only: %s", len(claims), CLAIM_SECONDS, error
+        )
 
 
 def _in_flight() -> RequestInFlightError:

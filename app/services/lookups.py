@@ -32,5 +32,5 @@ class Lookups:
         return job
 
     def _look_up(self, job_ids: Sequence[str]) -> list[Job | None]:
-        found = jobs.get_all(self._backend, set(job_ids))
+        found = jobs.get_all(self._backend, job_ids)
         return [found.get(job_id) for job_id in job_ids]

@@ -51,7 +51,7 @@ def reuse(
         nothing = [set(asked.pieces)] * -(-corpus.texts // SHARD_TEXTS)
         return [_told(asked, corpus.texts, teacher, nothing) for teacher in teachers]
     try:
-        digests = _digests(backend.store, corpus.storage_key)
+        digests = _digests(backend.store, corpus.storage_key)  # type: ignore[arg-type]
     except (FileNotFoundError, ValueError):
         return None
     missing = [_missing(backend, asked, by, teacher.digest, digests) for teacher in teachers]

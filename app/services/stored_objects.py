@@ -25,7 +25,7 @@ class StoredObjects:
 
 
 def named_in(owner: str, recipe: Recipe) -> set[Owned]:
-    """Everything that the recipe names by its id. Checkpoints and what is on the Hub are not among it."""
+    """What the recipe names, as ids where it is ours: `students/stu-…` and `stu-…@main` are `stu-…`."""
     names = [*[own_id(teacher.model) for teacher in recipe.teachers], own_id(recipe.student.init_from)]
     if isinstance(recipe.corpus, str):
         names.append(recipe.corpus)
@@ -39,18 +39,14 @@ def look_up(session: Session, wanted: Collection[Owned]) -> StoredObjects:
     texts = _of_kind(wanted, Prefix.CORPUS)
     found = owned.find_all(session, Corpus, texts)
     late = corpora.expired_among(session, found.values())
+    removed = expired.marked_among(session, texts - found.keys())
     models: dict[Owned, Model | Student] = {}
     models |= owned.find_all(session, Model, _of_kind(wanted, Prefix.MODEL))
     models |= owned.find_all(session, Student, _of_kind(wanted, Prefix.STUDENT))
     return StoredObjects(
         corpora=found,
         models=models,
-        expired={each for each in found if each[1] in late}
-        | {
-            (owner, name)
-            for owner, name in texts - found.keys()
-            if expired.is_marked(session, name, owner=owner)
-        },
+        expired={each for each in found if each[1] in late} | removed,
     )
 
 

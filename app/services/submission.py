@@ -7,9 +7,9 @@ Hub, and texts that become a corpus.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from anyio import to_thread
 
@@ -17,7 +17,7 @@ from app.domain.access import Caller
 from app.domain.errors import Fault, InvalidRequestError, MukaError, TooManyRequestsError
 from app.domain.identifiers import Prefix, new_id
 from app.domain.recipe import InlineTexts, Recipe, Resolved
-from app.domain.revisions import parse_checkpoint
+from app.domain.revisions import own_id, parse_checkpoint
 from app.persistence import amalgamations
 from app.persistence.tables import Amalgamation
 from app.services import candidates, submission_checks
@@ -30,12 +30,13 @@ from app.services.submission_checks import Findings
 from app.services.together import Together
 
 MOST_AT_ONCE = 50
-_MOST_TEACHERS = 8
-"""Of a request that does not keep others waiting."""
+_MOST_TEACHERS, _MOST_LABELS = 8, 1000
+"""Of a request that keeps nobody waiting; more of them are compared for a second and longer."""
 _log = logging.getLogger(__name__)
+_End: TypeAlias = Answer | MukaError | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Submission:
     """A request for a job."""
 
@@ -48,6 +49,8 @@ class Submission:
     """Of idempotency, when the client sent one."""
     render: Callable[[Job], dict[str, Any]]
     """Makes the answer from the new job, inside the transaction."""
+    job_id: str = field(init=False, default_factory=partial(new_id, Prefix.AMALGAMATION))
+    """Of the job, should there be one: however often it is tried, there is one at most."""
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -69,11 +72,21 @@ class Submission:
             return False
         if self.key is not None and not is_key(self.key):
             return False
+        if recipe.student.layers is not None:  # of how many, its start's configuration tells
+            return False
         models = [teacher.model for teacher in recipe.teachers]
         if not recipe.student.init_from.startswith("teachers/"):
             models.append(recipe.student.init_from)
-        takes_long = any(candidates.may_be_on_hub(each) or parse_checkpoint(each) for each in models)
-        return len(models) <= _MOST_TEACHERS and not takes_long
+        if any(candidates.may_be_on_hub(each) or parse_checkpoint(own_id(each)) for each in models):
+            return False
+        renamed = sum(len(teacher.labels or ()) for teacher in recipe.teachers)
+        return len(models) <= _MOST_TEACHERS and renamed <= _MOST_LABELS
+
+    def labels(self, stored: StoredObjects) -> int:
+        """How many the teachers have that are stored."""
+        names = [own_id(teacher.model) for teacher in self.recipe.teachers] if self.recipe else []
+        rows = [stored.models.get((self.caller.owner, name)) for name in names]
+        return sum(len(row.labels) for row in rows if row)
 
 
 class Submissions:
@@ -81,7 +94,7 @@ class Submissions:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._together = Together(partial(_submit_all, backend), MOST_AT_ONCE)
+        self._together = Together(self._submit_group, MOST_AT_ONCE)
 
     async def submit(self, submission: Submission) -> Answer:
         """Create a job.
@@ -94,30 +107,46 @@ class Submissions:
             SQLAlchemyError: the database failed.
         """
         if submission.is_quick:
-            try:
-                end = await self._together.ask(submission)
-            except Exception as error:  # noqa: BLE001  (raised again where it belongs)
-                _log.info("a new job goes on without the others: %r", error)
-            else:
+            end = await self._together.ask(submission)
+            if end is not None:
                 return answered(end)
         return await to_thread.run_sync(submit, self._backend, submission)
 
+    def _submit_group(self, asked: Sequence[Submission]) -> Sequence[_End]:
+        """None for those that go on alone, so that nobody waits or fails by another's fault."""
+        try:
+            return _submit_all(self._backend, asked, in_group=True)
+        except Exception as error:  # noqa: BLE001  (raised again where it belongs)
+            _log.info("%d new jobs go on one by one: %r", len(asked), error)
+            return [None] * len(asked)
+
 
 def submit(backend: Backend, submission: Submission) -> Answer:
-    """Create one job by itself, which waits where somebody deletes what it needs. Raises as above."""
-    return answered(_submit_all(backend, [submission])[0])
+    """Create one job by itself, which may take its time. Raises as above."""
+    return _made(backend, submission) or answered(_submit_all(backend, [submission], in_group=False)[0])
 
 
-def _submit_all(backend: Backend, asked: Sequence[Submission]) -> list[Answer | MukaError | None]:
-    """The end of each, in their order.
+def _made(backend: Backend, submission: Submission) -> Answer | None:
+    """The answer, where the job is there: its group was committed, and the database's word of it was lost."""
+    with backend.database.read() as session:
+        row = amalgamations.find(session, submission.job_id)
+        answer = Answer(row.id, submission.render(Job.of(session, row)), 202) if row else None
+    if answer is not None:
+        backend.sender.send(answer.resource_id)
+    return answer
+
+
+def _submit_all(backend: Backend, asked: Sequence[Submission], *, in_group: bool) -> Sequence[_End]:
+    """The end of each, in their order; None: it takes too long for a group.
 
     A group waits for nobody's locks. Where it cannot be committed at once and as a whole it raises, and
-    nothing is stored: each goes on by itself then, so that nobody waits or fails by another's fault.
+    nothing is stored.
     """
     with backend.claims.held(backend.database, [each.once for each in asked]) as ends:
-        checked = _checked(backend, {i: each for i, each in enumerate(asked) if ends[i] is None})
-        entries = {i: each for i, each in checked.items() if isinstance(each, Entry)}
-        answers = admit_all(backend.database, list(entries.values()), wait=len(asked) == 1)
+        fresh = {index: each for index, each in enumerate(asked) if ends[index] is None}
+        checked = _checked(backend, fresh, _MOST_LABELS if in_group else None)
+        entries = {index: each for index, each in checked.items() if isinstance(each, Entry)}
+        answers = admit_all(backend.database, list(entries.values()), wait=not in_group)
         admitted = dict(zip(entries, answers, strict=True))
         for index, each in checked.items():
             ends[index] = admitted[index] if isinstance(each, Entry) else each
@@ -126,14 +155,18 @@ def _submit_all(backend: Backend, asked: Sequence[Submission]) -> list[Answer | 
     return ends
 
 
-def _checked(backend: Backend, asked: Mapping[int, Submission]) -> dict[int, Entry | MukaError]:
-    """What is to be stored of each, or why it is refused."""
+def _checked(
+    backend: Backend, asked: Mapping[int, Submission], most_labels: int | None
+) -> dict[int, Entry | MukaError]:
+    """What is to be stored of each, or why it is refused. Those with too many labels are left out."""
     checked: dict[int, Entry | MukaError] = {}
     with backend.database.read() as session:
         queued = amalgamations.count_queued(session, {each.caller.owner for each in asked.values()})
         named = (named_in(each.caller.owner, each.recipe) for each in asked.values() if each.recipe)
         stored = look_up(session, set().union(*named))
     for index, each in asked.items():
+        if most_labels is not None and each.labels(stored) > most_labels:
+            continue
         waiting = queued.get(each.caller.owner, 0)
         try:
             refuse_a_full_queue(backend, waiting)
@@ -188,9 +221,10 @@ def _corpus_id(backend: Backend, owner: str, recipe: Recipe) -> str:
 
 
 def _job(asked: Submission, recipe: Recipe, findings: Findings, corpus_id: str) -> Amalgamation:
-    stored = asked.content
-    if isinstance(recipe.corpus, InlineTexts):  # they are a corpus by now: the recipe can be sent again
-        stored = stored | {"corpus": corpus_id}
+    if isinstance(recipe.corpus, InlineTexts):  # they are a corpus by now: the row stays small
+        content = recipe.model_copy(update={"corpus": corpus_id}).model_dump(mode="json")
+    else:
+        content = asked.content
     resolved = Resolved(
         teachers=findings.teachers,
         student=findings.student,
@@ -199,10 +233,10 @@ def _job(asked: Submission, recipe: Recipe, findings: Findings, corpus_id: str) 
         evaluation_corpus_id=recipe.evaluation.corpus if recipe.evaluation else None,
     )
     return Amalgamation(
-        id=new_id(Prefix.AMALGAMATION),
+        id=asked.job_id,
         owner=asked.caller.owner,
         name=recipe.name,
-        recipe=stored,
+        recipe=content,
         resolved=resolved.model_dump(mode="json"),
         user_metadata=recipe.metadata,
     )

@@ -146,9 +146,7 @@ def _answers(
 
     def ask(reference: str) -> Answer:
         try:
-            if candidates.may_be_on_hub(reference):
-                return candidates.find(backend, owner, reference)
-            return candidates.find_stored(backend, owner, reference, stored)
+            return candidates.find(backend, owner, reference, stored)
         except InvalidModelError as error:
             return error
 

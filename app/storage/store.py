@@ -50,9 +50,6 @@ class Measure:
 class ArtifactStore(Protocol):
     """What muka needs of a store. Errors of the medium are raised as `StoreError`."""
 
-    def __hash__(self) -> int:
-        """By identity: what was read of one can be remembered."""
-
     def check(self) -> None:
         """Write and remove a small file: raises `StoreError` when the store is not usable."""
 

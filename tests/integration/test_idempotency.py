@@ -110,7 +110,7 @@ def test_a_request_that_dies_blocks_its_key_for_a_minute(
         raise Died
 
     with monkeypatch.context() as patch:  # it is dead: it cannot give anything back
-        patch.setattr("app.services.idempotency._release", lambda *_: None)
+        patch.setattr("app.services.idempotency._release_all", lambda *_: None)
         once = _once()
         with pytest.raises(Died):
             Claims().carry_out(database, once, _make(database, once, die))

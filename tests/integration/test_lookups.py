@@ -32,6 +32,21 @@ def test_fifty_at_once_share_two_questions(backend: Backend) -> None:
     assert len(asked) == 2, "the rows, and their places in the queue"
 
 
+def test_a_job_that_many_ask_for_is_one_of_those_that_a_question_holds(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.services.lookups.MOST_AT_ONCE", 3)
+    job_id = add_job(backend.database)
+
+    async def main() -> list[Any]:
+        lookups = Lookups(backend)
+        return await asyncio.gather(*[lookups.get(OWNER, job_id) for _ in range(50)])
+
+    with noted_statements(backend.database) as statements:
+        assert [job.row.id for job in asyncio.run(main())] == [job_id] * 50
+    assert len([statement for statement in statements if statement != "BEGIN"]) == 2
+
+
 def test_more_than_one_question_holds_are_all_answered(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,12 +287,15 @@ class TestRefused:
         twins = [add_model(backend, ("a", "b"), "same"), add_model(backend, ("c", "d"), "same")]
         assert _faults(api, body | {"teachers": twins}) == {"/teachers/1/model": "same_teacher"}
 
-    def test_a_teacher_whose_files_are_gone_is_a_503(
+    def test_a_teacher_whose_files_are_gone_is_a_503_where_they_are_needed(
         self, api: TestClient, body: Json, backend: Backend
     ) -> None:
+        """A job needs none of them to be queued: its worker says what is missing before it begins."""
         backend.store.delete(f"models/{body['teachers'][0]}")
-        answer = api.post("/amalgamations", json=body)
-        assert (answer.status_code, answer.json()["code"]) == (503, "storage_error")
+        needed = body | {"student": {"layers": 1}}
+        for answer in (api.post("/amalgamations", json=needed), api.post("/amalgamations/plan", json=body)):
+            assert (answer.status_code, answer.json()["code"]) == (503, "storage_error")
+        assert api.post("/amalgamations", json=body).status_code == 202
 
     def test_a_flood_of_faults_is_cut_off_but_counted(self, api: TestClient, body: Json) -> None:
         answer = api.post("/amalgamations", json=body | {"teachers": [7] * 5000})

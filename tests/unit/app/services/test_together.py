@@ -9,7 +9,7 @@ import pytest
 from app.services.together import Together
 
 
-def test_who_comes_while_work_is_under_way_shares_the_next_one() -> None:
+def test_who_comes_while_work_is_under_way_shares_the_next_one_and_the_same_question() -> None:
     noted: list[list[int]] = []
     begun, gate = threading.Event(), threading.Event()
 
@@ -23,13 +23,13 @@ def test_who_comes_while_work_is_under_way_shares_the_next_one() -> None:
         together = Together(work, most_at_once=3)
         first = asyncio.create_task(together.ask(1))
         await asyncio.to_thread(begun.wait, 10)
-        others = [asyncio.create_task(together.ask(each)) for each in (2, 3, 2, 4)]
+        others = [asyncio.create_task(together.ask(each)) for each in (2, 3, 2, 4, 1)]
         await asyncio.sleep(0)
         gate.set()
         return [await each for each in (first, *others)]
 
-    assert asyncio.run(main()) == [2, 4, 6, 4, 8]
-    assert noted == [[1], [2, 3, 2], [4]]
+    assert asyncio.run(main()) == [2, 4, 6, 4, 8, 2]
+    assert noted == [[1], [2, 3, 4], [1]]
 
 
 def test_an_error_is_told_to_those_who_shared_the_work_and_to_nobody_else() -> None:
