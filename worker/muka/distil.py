@@ -18,6 +18,7 @@ from worker.muka.checkpoint import Checkpoint, CheckpointUnusableError, Position
 from worker.muka.dropout import seeded_dropout
 from worker.muka.errors import DivergedError, OutOfMemoryError_, StoppedError
 from worker.muka.forward import forward
+from worker.muka.head import start_head
 from worker.muka.memory import is_out_of_memory, release_memory
 from worker.muka.methods.interface import Objective, Supervision
 from worker.muka.patching import replaced_forwards
@@ -106,6 +107,7 @@ def distil(
     checkpoint_every_steps: int | None = None,
     resume_from: Path | None = None,
     scratch: Path | None = None,
+    on_block: Callable[[], None] = lambda: None,
 ) -> DistilReport:
     """Train the student in place, on the device where it is, and leave it in eval mode.
 
@@ -124,6 +126,8 @@ def distil(
         checkpoint_every_steps: Saves after every so many steps, too, but the last.
         resume_from: Folder that a `Checkpoint` of the same training wrote.
         scratch: Folder on whose disk the token ids lie meanwhile; None keeps them in memory.
+        on_block: Called every now and then before the first step, where the head is started; what it raises
+            ends the training.
 
     Raises:
         StoppedError: `should_stop` answered True.
@@ -136,6 +140,8 @@ def distil(
     loop = _Loop(student, texts, supervision, training, scratch)
     if resume_from is not None:
         loop.resume(resume_from)
+    elif supervision.head == "discriminant":
+        loop.start_head(supervision.temperature, on_block)
     resumed_from, saved_at = loop.step, started
     student.model.train()
     while loop.step < loop.total_steps:
@@ -196,6 +202,18 @@ class _Loop:
         self._launched: deque[_Launched] = deque()
         self.total_steps = self._steps_per_epoch * training.epochs
         self.step = 0
+
+    def start_head(self, temperature: float, on_block: Callable[[], None]) -> None:
+        """Before the first step of all."""
+        start_head(
+            self._student.model,
+            self._texts,
+            self._columns,
+            seed=self._training.seed,
+            temperature=temperature,
+            dtype=self._dtype,
+            on_block=on_block,
+        )
 
     def resume(self, folder: Path) -> None:
         """Go on from a checkpoint of the same training."""

@@ -66,6 +66,7 @@ def _distil(run: Run, scores: list[Scores], saving: Saving, resume_from: Path | 
         checkpoint_every_steps=saving.every_steps,
         resume_from=resume_from,
         scratch=run.scratch,
+        on_block=run.stop_or_go_on,
     )
     return Trained(student, supervision, report)
 

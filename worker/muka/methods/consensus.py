@@ -53,13 +53,20 @@ class Consensus(Method):
         choices=("margin", "none"),
     )
 
+    head: Literal["random", "discriminant"] = parameter(
+        "discriminant",
+        "How the student's head starts: as the discriminant of its features, or `random`.",
+        choices=("discriminant", "random"),
+    )
+
     def supervise(self, evidence: Evidence) -> Supervision:
         """Columns `q` [n, |L|] and `m` [n] (ones without margin re-weighting)."""
         w = torch.softmax(self.scores(evidence) / self.temperature, dim=-1)
         choice = TeacherChoice(teacher_scores(evidence, "entropy"), w, margins(w))
         m = choice.m if self.reweight == "margin" else torch.ones_like(choice.m)
         columns = {"q": golden_supervision(self._answers(evidence), w, evidence.label_space), "m": m}
-        return Supervision(columns, GoldenKL(self.teacher_temperature), choice, self.teacher_temperature)
+        T = self.teacher_temperature
+        return Supervision(columns, GoldenKL(T), choice, T, self.head)
 
     def scores(self, evidence: Evidence) -> Tensor:
         """How well each text fits among each teacher's labels: [n, N], in units of log density."""

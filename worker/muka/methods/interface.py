@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -169,12 +169,15 @@ class Supervision:
         objective: The loss over the rows of a batch.
         choice: Whom the method believes, where it chooses at all.
         temperature: T at which the student's answer is to be `q`.
+        head: How the student's head starts, `random` or `discriminant` (`worker.muka.head`), which takes
+            columns `q` and `m`.
     """
 
     columns: Mapping[str, Tensor]
     objective: Objective = field(default_factory=GoldenKL)
     choice: TeacherChoice | None = None
     temperature: float = 1.0
+    head: Literal["random", "discriminant"] = "random"
 
     def __post_init__(self) -> None:
         if len({len(column) for column in self.columns.values()}) != 1:

@@ -24,9 +24,15 @@ class Muka(ChoosingMethod):
         choices=("margin", "none"),
     )
 
+    head: Literal["random", "discriminant"] = parameter(
+        "random",
+        "How the student's head starts: `random` as in the paper, or as the `discriminant` of its features.",
+        choices=("random", "discriminant"),
+    )
+
     def supervise(self, evidence: Evidence) -> Supervision:
         """Columns `q` [n, |L|] and `m` [n] (ones without margin re-weighting)."""
         choice, T = self.choose(evidence), self.teacher_temperature
         m = choice.m if self.reweight == "margin" else torch.ones_like(choice.m)
         columns = {"q": self.golden(evidence, choice.w), "m": m}
-        return Supervision(columns, GoldenKL(T), choice, T)
+        return Supervision(columns, GoldenKL(T), choice, T, self.head)

@@ -28,11 +28,11 @@ TRAINING = Training(epochs=2, batch_size=5, learning_rate=1e-3, precision="float
 STEPS = 6
 
 
-def _supervision(objective: Objective | None = None) -> Supervision:
+def _supervision(objective: Objective | None = None, head: str = "random") -> Supervision:
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(len(TEXTS), 3, generator=generator).softmax(-1)
     m = torch.rand(len(TEXTS), generator=generator)
-    return Supervision({"q": q, "m": m}, objective or GoldenKL())
+    return Supervision({"q": q, "m": m}, objective or GoldenKL(), head=head)
 
 
 def _weights(student: Student) -> dict[str, Tensor]:
@@ -53,6 +53,7 @@ def _train_with_a_stop(
     at: int,
     folder: Path,
     new_objective: Callable[[], Objective] = GoldenKL,
+    head: str = "random",
 ) -> tuple[Student, DistilReport, list[StepReport]]:
     """Stop before step `at`+1, then go on with new objects, as another process would."""
     steps: list[StepReport] = []
@@ -60,7 +61,7 @@ def _train_with_a_stop(
         distil(
             new_student(),
             TEXTS,
-            _supervision(new_objective()),
+            _supervision(new_objective(), head),
             TRAINING,
             on_step=steps.append,
             should_stop=lambda: len(steps) == at,
@@ -70,7 +71,12 @@ def _train_with_a_stop(
     student = new_student()
     student.model.classifier.weight.data.zero_()
     report = distil(
-        student, TEXTS, _supervision(new_objective()), TRAINING, on_step=steps.append, resume_from=folder
+        student,
+        TEXTS,
+        _supervision(new_objective(), head),
+        TRAINING,
+        on_step=steps.append,
+        resume_from=folder,
     )
     return student, report, steps
 
@@ -89,11 +95,12 @@ class TestReproducibility:
         distil(other, TEXTS, _supervision(), Training(**{**vars(TRAINING), "seed": 2}))
         assert not _identical(_weights(one), _weights(other))
 
+    @pytest.mark.parametrize("head", ["random", "discriminant"])
     @pytest.mark.parametrize("at", range(STEPS))
-    def test_an_interruption_changes_nothing_bit_for_bit(self, new_student, tmp_path, at):
+    def test_an_interruption_changes_nothing_bit_for_bit(self, new_student, tmp_path, at, head):
         whole, steps = new_student(), []
-        report = distil(whole, TEXTS, _supervision(), TRAINING, on_step=steps.append)
-        student, resumed, resumed_steps = _train_with_a_stop(new_student, at, tmp_path)
+        report = distil(whole, TEXTS, _supervision(head=head), TRAINING, on_step=steps.append)
+        student, resumed, resumed_steps = _train_with_a_stop(new_student, at, tmp_path, head=head)
         assert _identical(_weights(student), _weights(whole))
         assert resumed_steps == steps
         assert resumed.epoch_losses == report.epoch_losses
@@ -124,6 +131,14 @@ class TestReproducibility:
         torch.manual_seed(7)
         distil(student, TEXTS, _supervision(), TRAINING)
         assert torch.equal(torch.rand(1), expected)
+
+    def test_a_head_that_is_the_discriminant_begins_with_a_smaller_loss(self, new_student):
+        first: dict[str, float] = {}
+        for head in ("random", "discriminant"):
+            steps: list[StepReport] = []
+            distil(new_student(), TEXTS, _supervision(head=head), TRAINING, on_step=steps.append)
+            first[head] = steps[0].loss
+        assert first["discriminant"] < first["random"]
 
 
 class TestCheckpoints:
