@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
@@ -50,6 +50,7 @@ ONE_PASS: Mapping[str, Mapping[str, Any]] = {
 TEACHERS, PERFECT, GOLD = "teachers", "perfect choice of teacher", "gold labels"
 
 Result = dict[str, Any]
+Head = Literal["random", "discriminant"]
 
 
 @dataclass
@@ -104,6 +105,16 @@ class LineRun:
                 found[name] = self._kept(name, partial(self._of_student, make))
         return found
 
+    def heads(self) -> dict[str, Result]:
+        """Of the students of consensus and of a perfect choice, each with either start of its head."""
+        consensus = partial(self._supervised, get_method("consensus"))
+        starts: tuple[Head, ...] = ("random", "discriminant")
+        return {
+            (column := f"{name}, {head}"): self._kept(column, partial(self._of_student, make, head))
+            for name, make in (("consensus", consensus), (PERFECT, self._perfect))
+            for head in starts
+        }
+
     def choices(self) -> dict[str, float]:
         """The share of texts for which each method chooses the right teacher; nobody is trained."""
         made = {name: self._supervised(get_method(**settings)) for name, settings in self.methods.items()}
@@ -126,7 +137,8 @@ class LineRun:
 
     def _kept(self, name: str, make: Callable[[], Result]) -> Result:
         line = {field: getattr(self.line, field) for field in ("labelled", "corpus", "test")}
-        settings = json.loads(json.dumps([asdict(self._training), self.methods.get(name), line]))
+        method = get_method(**self.methods[name]).settings() if name in self.methods else None
+        settings = json.loads(json.dumps([asdict(self._training), method, line]))
         path = self.folder / f"{name.replace(' ', '-')}.json"
         if path.exists():
             kept: Result = json.loads(path.read_text())
@@ -200,8 +212,10 @@ class LineRun:
         start = self._folder_of(self.line.family) / "teacher-0"
         return create_student(start, labels, seed=self.seed).to(self.device)
 
-    def _of_student(self, make: Callable[[], Supervision]) -> Result:
+    def _of_student(self, make: Callable[[], Supervision], head: Head | None = None) -> Result:
         supervision = make()
+        if head is not None:
+            supervision = replace(supervision, head=head)
         student = self._student(self.space.labels)
         texts = [row.text for row in self.split.corpus]
         done = distil(student, texts, supervision, self._training)
@@ -252,11 +266,11 @@ class LineRun:
         w[owner < 0] = 1 / count
         p = [torch.softmax(o.logits, dim=-1) for o in self.one_pass.outputs]
         q = golden_supervision(p, w, self.space)
-        return Supervision({"q": q, "m": (owner >= 0).float()})
+        return Supervision({"q": q, "m": (owner >= 0).float()}, head="discriminant")
 
     def _gold(self) -> Supervision:
         labels = self.space.label2id
         known = torch.tensor([row.owner >= 0 for row in self.split.corpus])
         index = torch.tensor([labels.get(row.label, 0) for row in self.split.corpus])
         q = torch.nn.functional.one_hot(index, len(labels)).float()
-        return Supervision({"q": q, "m": known.float()})
+        return Supervision({"q": q, "m": known.float()}, head="discriminant")

@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,10 @@ def quality(
     choice: Annotated[
         bool, typer.Option("--choice", help="Only how often the right teacher is chosen, in one pass each.")
     ] = False,
+    heads: Annotated[
+        bool,
+        typer.Option("--heads", help="Only consensus and the perfect choice, with either start of the head."),
+    ] = False,
 ) -> None:
     """Teachers, ensembles, the students of every method, and two students that are not allowed to us."""
     os.environ |= {
@@ -49,8 +53,13 @@ def quality(
     }
     lines = [each for each in ALL_LINES if _wanted(each, line)]
     found: dict[str, list[Any]] = {each.name: [] for each in lines}
-    run = _choose if choice else partial(_run, only=only or ())
-    name, show = ("choice", _print_choices) if choice else ("quality", _print)
+    run: Callable[[str, int, Path], Any] = partial(_run, only=only or ())
+    name = "quality"
+    show: Callable[[Console, Any], None] = _print
+    if choice:
+        run, name, show = _choose, "choice", _print_choices
+    elif heads:
+        run, name, show = _start_heads, "heads", _print_heads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
         asked = {
@@ -79,6 +88,12 @@ def _choose(name: str, seed: int, data: Path) -> dict[str, float]:
     from benchmarks._quality_run import ONE_PASS  # noqa: PLC0415
 
     return _line_run(name, seed, data, ONE_PASS).choices()
+
+
+def _start_heads(name: str, seed: int, data: Path) -> Results:
+    from benchmarks._quality_run import METHODS  # noqa: PLC0415
+
+    return _line_run(name, seed, data, METHODS).heads()
 
 
 def _line_run(name: str, seed: int, data: Path, methods: Mapping[str, Mapping[str, Any]]) -> "LineRun":
@@ -113,6 +128,19 @@ def _print_choices(console: Console, found: Mapping[str, Sequence[Mapping[str, f
         table.add_column(heading, justify="right" if heading else "left")
     for name, results in found.items():
         table.add_row(name, *(_mean_and_spread([each[way] for each in results]) for way in ways))
+    console.print(table)
+
+
+def _print_heads(console: Console, found: Mapping[str, Sequence[Results]]) -> None:
+    ways = list(next(iter(found.values()))[0])
+    table = Table(title="Accuracy on the test, % (classes that vanished)", title_justify="left")
+    for heading in ("", *ways):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, results in found.items():
+        columns = [[each[way] for each in results] for way in ways]
+        accuracies = [_mean_and_spread([each["accuracy"] for each in column]) for column in columns]
+        vanished = [statistics.fmean(each["vanished"] for each in column) for column in columns]
+        table.add_row(name, *(f"{a} ({v:.1f})" for a, v in zip(accuracies, vanished, strict=True)))
     console.print(table)
 
 
