@@ -52,6 +52,20 @@ def test_two_labels_in_one_direction_by_hand():
     torch.testing.assert_close(bias, torch.tensor([-8 / 29, -8 / 29], dtype=torch.float64))
 
 
+def test_variances_are_drawn_to_their_mean_by_hand():
+    """As above, and texts differ in a second direction, too, with variance 1, whatever their label.
+
+    The mean of the variances is (29/9 + 1)/2 = 19/9; the first one is drawn by 0.3 to it: 26/9.
+    """
+    moments = ClassMoments(2, 2)
+    features = torch.tensor([[-3.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [3.0, -1.0]], dtype=torch.float64)
+    q = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], dtype=torch.float64)
+    moments.add(features, q, torch.ones(4, dtype=torch.float64))
+    weight, bias = moments.discriminant()
+    torch.testing.assert_close(weight, torch.tensor([[-6 / 13, 0.0], [6 / 13, 0.0]], dtype=torch.float64))
+    torch.testing.assert_close(bias, torch.tensor([-4 / 13, -4 / 13], dtype=torch.float64))
+
+
 def test_texts_count_as_much_as_they_are_weighted_and_where_they_lie_does_not_matter():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(20, 4, generator=generator, dtype=torch.float64)
@@ -124,8 +138,9 @@ def test_every_architecture_has_a_head_that_it_finds(architecture, tmp_path):
     assert weighted_kl(_logits(pupil), columns["q"], columns["m"]) < random_head
 
 
-def test_a_head_of_another_kind_stays_as_it_is():
-    """GPT-2 answers for every token, without a bias, and takes the last answer."""
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_head_of_another_kind_stays_as_it_is(bias):
+    """GPT-2 answers for every token, as a rule without a bias, and takes the last answer."""
     tokenizer = make_tokenizer()
     config = GPT2Config(
         vocab_size=len(tokenizer),
@@ -137,6 +152,7 @@ def test_a_head_of_another_kind_stays_as_it_is():
         pad_token_id=0,
     )
     model = GPT2ForSequenceClassification(config).eval()
+    model.score = torch.nn.Linear(16, 3, bias=bias)
     before = model.score.weight.clone()
     assert not start_head(model, tokenise(tokenizer, TEXTS, 32), _columns(), seed=1)
     assert torch.equal(model.score.weight, before)
