@@ -137,7 +137,8 @@ class LineRun:
 
     def _kept(self, name: str, make: Callable[[], Result]) -> Result:
         line = {field: getattr(self.line, field) for field in ("labelled", "corpus", "test")}
-        method = get_method(**self.methods[name]).settings() if name in self.methods else None
+        # The references differ from the student of consensus in what they learn alone.
+        method = None if name == TEACHERS else get_method(**self.methods.get(name, {})).settings()
         settings = json.loads(json.dumps([asdict(self._training), method, line]))
         path = self.folder / f"{name.replace(' ', '-')}.json"
         if path.exists():

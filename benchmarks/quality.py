@@ -91,7 +91,7 @@ def _choose(name: str, seed: int, data: Path) -> dict[str, float]:
 
 
 def _start_heads(name: str, seed: int, data: Path) -> Results:
-    from benchmarks._quality_run import METHODS  # noqa: PLC0415
+    from benchmarks._quality_run import METHODS  # noqa: PLC0415  (torch takes seconds to load)
 
     return _line_run(name, seed, data, METHODS).heads()
 

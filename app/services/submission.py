@@ -82,8 +82,8 @@ class Submission:
         renamed = sum(len(teacher.labels or ()) for teacher in recipe.teachers)
         return len(models) <= _MOST_TEACHERS and renamed <= _MOST_LABELS
 
-    def labels(self, stored: StoredObjects) -> int:
-        """How many the teachers have that are stored."""
+    def count_labels(self, stored: StoredObjects) -> int:
+        """How many labels the stored ones of its teachers have."""
         names = [own_id(teacher.model) for teacher in self.recipe.teachers] if self.recipe else []
         rows = [stored.models.get((self.caller.owner, name)) for name in names]
         return sum(len(row.labels) for row in rows if row)
@@ -165,7 +165,7 @@ def _checked(
         named = (named_in(each.caller.owner, each.recipe) for each in asked.values() if each.recipe)
         stored = look_up(session, set().union(*named))
     for index, each in asked.items():
-        if most_labels is not None and each.labels(stored) > most_labels:
+        if most_labels is not None and each.count_labels(stored) > most_labels:
             continue
         waiting = queued.get(each.caller.owner, 0)
         try:

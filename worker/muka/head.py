@@ -30,6 +30,7 @@ _SHRINKAGE = 0.3
 _CALIBRATED_ON = 2_048
 """Texts, by which it is told how sure to be."""
 _SCALES, _HALVINGS = (1e-4, 10.0), 30
+"""Between which of them the scale is looked for, by halving their logarithms' distance so often."""
 
 
 def start_head(

@@ -52,7 +52,6 @@ class Consensus(Method):
         "`margin` weights each text by the best minus the second-best weight.",
         choices=("margin", "none"),
     )
-
     head: Literal["random", "discriminant"] = parameter(
         "discriminant",
         "How the student's head starts: as the discriminant of its features, or `random`.",

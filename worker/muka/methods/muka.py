@@ -23,7 +23,6 @@ class Muka(ChoosingMethod):
         "`margin` weights each text by the best minus the second-best score.",
         choices=("margin", "none"),
     )
-
     head: Literal["random", "discriminant"] = parameter(
         "random",
         "How the student's head starts: `random` as in the paper, or as the `discriminant` of its features.",
