@@ -1,4 +1,4 @@
-"""The servers of `make bench-api`: the API in two processes, nginx beside it, and what they hold."""
+"""The servers of `make bench-api`: two processes of the API at one port, nginx beside them."""
 
 import os
 import pwd
@@ -6,14 +6,13 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import httpx
 
-from tests.e2e.service import descendants
 from tests.servers import Server, free_port, running
 
 PROCESSES = 2
@@ -67,7 +66,7 @@ class Api:
 
     port: int
     pids: Sequence[int]
-    """Of the processes that answer; their parent, which only watches over them, is not among them."""
+    """Of the processes that answer."""
 
     @property
     def url(self) -> str:
@@ -91,24 +90,23 @@ def _status_bytes(pid: int, field: str) -> int:
 
 @contextmanager
 def api(folder: Path, environment: Mapping[str, str]) -> Iterator[Api]:
-    """The API as in production: uvicorn with two processes, its output in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The API as in production: two processes at one port, their output in `folder`."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--factory", "app.main:create_app", "--app-dir", str(ROOT)]
-    command += ["--port", str(port), "--workers", str(PROCESSES), "--log-level", "warning"]
-    command += ["--no-server-header", "--no-access-log"]
-    url = f"http://127.0.0.1:{port}/readyz"
-    server = Server(
-        url,
-        command,
-        folder,
-        signal.SIGTERM,
-        partial(_answers, url),
-        {"env": {**os.environ, **environment}},
-    )
-    with running(server):
-        below = descendants(server.process.pid)
-        yield Api(port, [pid for pid, line in below if "spawn_main" in line])
+    command = [sys.executable, "-m", "app.cli", "serve", "--reuse-port", "--port", str(port)]
+    servers = []
+    with ExitStack() as stack:
+        for number in range(PROCESSES):
+            own = folder / str(number)
+            own.mkdir(parents=True, exist_ok=True)
+            identity = {"env": {**os.environ, "PYTHONPATH": str(ROOT), **environment}}
+            url = f"http://127.0.0.1:{port}"
+            server = Server(url, command, own, signal.SIGTERM, partial(_is_ready, own / "log"), identity)
+            servers.append(stack.enter_context(running(server)))
+        yield Api(port, [server.process.pid for server in servers])
+
+
+def _is_ready(log: Path) -> bool:
+    return "muka is ready" in log.read_text(encoding="utf-8")
 
 
 @contextmanager

@@ -47,10 +47,14 @@ def _shown(value: float, unit: str) -> str:
     return f"{value:,.0f}{unit}" if abs(value) >= 100 or value == int(value) else f"{value:.2f}{unit}"
 
 
+def typical(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each figure."""
+    return {name: median(each[name] for each in rounds) for name in rounds[0]}
+
+
 def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Of each figure over the rounds; lost jobs are added up, for none may be forgiven."""
-    found = {name: median(each[name] for each in rounds) for name in rounds[0]}
-    return found | {"post_faults": sum(each["post_faults"] for each in rounds)}
+    return typical(rounds) | {"post_faults": sum(each["post_faults"] for each in rounds)}
 
 
 def percentile(values: Iterable[float], share: float) -> float:

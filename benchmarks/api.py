@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +33,17 @@ from benchmarks._api_rows import (
     tell,
 )
 from benchmarks._api_servers import Api, ToolMissingError, api, nginx, require_tools
-from benchmarks._api_summary import TARGETS, medians, percentile, submission_faults
+from benchmarks._api_summary import TARGETS, medians, percentile, submission_faults, typical
 from benchmarks._api_wrk import ask
 from tests.servers import running_postgres, running_redis
 
 OUT = Path(__file__).with_name("out")
 CONNECTIONS = 32
 LISTENERS = 500
-DOWNLOADS = 3
+DOWNLOADS = 5
+SLICE_SECONDS = 2
+"""So long do connections of wrk live. Which of the two processes has how many of them is chance, and so is
+what the machine's neighbours do meanwhile: what is compared is asked in turn, and the median counts."""
 GIB = 1 << 30
 
 
@@ -52,9 +55,20 @@ class Place:
     service: Service
     api: Api
 
-    def ask(self, paths: list[str], connections: int, seconds: float) -> dict[str, float]:
+    def ask(self, paths: Sequence[str], connections: int) -> dict[str, float]:
         """Have wrk ask for these."""
-        return ask(self.api.url, self.service.key, paths, connections=connections, seconds=seconds)
+        return ask(self.api.url, self.service.key, paths, connections=connections, seconds=SLICE_SECONDS)
+
+
+def in_turn(
+    questions: Mapping[str, tuple[Place, Sequence[str]]], connections: int, seconds: float
+) -> dict[str, dict[str, float]]:
+    """Ask each for so many seconds, a slice of one after a slice of the other: the medians of the slices."""
+    asked: dict[str, list[dict[str, float]]] = {name: [] for name in questions}
+    for _ in range(max(1, round(seconds / SLICE_SECONDS))):
+        for name, (place, paths) in questions.items():
+            asked[name].append(place.ask(paths, connections))
+    return {name: typical(slices) for name, slices in asked.items()}
 
 
 class Bench:
@@ -73,16 +87,16 @@ class Bench:
         self.submitting(2 * CONNECTIONS)
 
     def round(self, seconds: float, jobs: int) -> dict[str, float]:
-        """Every figure once, which takes about 12 times `seconds` and half a minute."""
+        """Every figure once, which takes about 8 times `seconds` and half a minute."""
         found = {"load_average": os.getloadavg()[0]}
         found |= self.looking(seconds) | self.listing(seconds / 2)
         return found | self.submitting(jobs) | self.listening() | self.downloading()
 
     def looking(self, seconds: float) -> dict[str, float]:
         """Single jobs of all kinds, and the route that does nothing."""
-        nothing = self.many.ask(["/healthz"], CONNECTIONS, seconds / 2)
         newest = [f"/amalgamations/{job_id(self.many.jobs - number)}" for number in range(1000)]
-        found = self.many.ask(newest, CONNECTIONS, seconds)
+        questions = {"nothing": (self.many, ["/healthz"]), "job": (self.many, newest)}
+        nothing, found = in_turn(questions, CONNECTIONS, seconds).values()
         return {
             "healthz_requests_per_second": nothing["requests_per_second"],
             "healthz_p99_milliseconds": nothing["p99"],
@@ -95,9 +109,11 @@ class Bench:
         """Pages of 20 with many jobs and with few, one after the other."""
         found: dict[str, float] = {}
         for name, query in self._lists(self.few.jobs).items():
-            long = seconds * (2 if name == "list" else 1)
-            few = self.few.ask([query], 4, long)
-            many = self.many.ask([self._lists(self.many.jobs)[name]], 4, long)
+            questions = {
+                "few": (self.few, [query]),
+                "many": (self.many, [self._lists(self.many.jobs)[name]]),
+            }
+            few, many = in_turn(questions, 4, seconds * (2 if name == "list" else 1)).values()
             found |= {
                 f"{name}_p99_milliseconds_few": few["p99"],
                 f"{name}_p99_milliseconds_many": many["p99"],
@@ -235,7 +251,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=8, help="of asking for single jobs, in each round")
+    parser.add_argument("--seconds", type=float, default=10, help="of asking for single jobs, in each round")
     parser.add_argument("--jobs", type=int, default=1_000_000, help="in the large table")
     parser.add_argument("--submissions", type=int, default=2000, help="in each round")
     arguments = parser.parse_args()

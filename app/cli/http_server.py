@@ -18,11 +18,16 @@ _LAST_REQUESTS_SECONDS = 5
 
 
 @contextmanager
-def listening_socket(host: str, port: int) -> Iterator[socket.socket]:
-    """Bound before anything is started, so that a port that is taken costs nothing. 0: a free one."""
+def listening_socket(host: str, port: int, *, is_shared: bool = False) -> Iterator[socket.socket]:
+    """Bound before anything is started, so that a port that is taken costs nothing. 0: a free one.
+
+    `is_shared`: with all others that say so, each of which has a queue of its own, to which the kernel gives
+    its share of the connections. Processes with one queue between them take what they find first: one may
+    have them all, while the other has nothing to do.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=2048, reuse_port=is_shared)
     except OSError as error:
         give_up(
             f"cannot listen on {host}, port {port}: {error.strerror}. --port 0 takes a free port", status=1
@@ -49,6 +54,7 @@ def run_http_server(settings: Settings, listening: socket.socket) -> None:
     config = uvicorn.Config(
         create_app(settings),
         log_level="warning",
+        access_log=False,
         timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
         server_header=False,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from app.cli.messages import give_up
 
 if TYPE_CHECKING:
-    from app.persistence.migrate import SchemaState
+    from app.persistence.schema_state import SchemaState
     from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -71,10 +71,10 @@ def migrate_schema(url: str) -> "SchemaState":
 def _state(url: str) -> "SchemaState":
     from sqlalchemy.exc import OperationalError
 
-    from app.persistence import migrate
+    from app.persistence import schema_state
 
     try:
-        state = migrate.state(url)
+        state = schema_state.state(url)
     except OperationalError as error:
         give_up(f"the database does not answer: {error.orig}", status=1)
     if state.is_newer:

@@ -24,6 +24,12 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="0: any free port [default: MUKA_PORT or 8000].")
     ] = None,
     worker: Annotated[bool, typer.Option(help="Bring a worker along (without MUKA_BROKER_URL).")] = True,
+    reuse_port: Annotated[
+        bool,
+        typer.Option(
+            "--reuse-port", help="Share the port with others that say so: on Linux each has its share of it."
+        ),
+    ] = False,
 ) -> None:
     """Run the service: with everything it needs, unless MUKA_BROKER_URL names a broker of its own."""
     settings = _settings(host, port)
@@ -35,7 +41,7 @@ def serve(
         )
     try:
         with ExitStack() as stack:
-            _serve(settings, worker, stack)
+            _serve(settings, worker, reuse_port, stack)
     except KeyboardInterrupt:
         typer.echo("muka has stopped")
 
@@ -67,22 +73,22 @@ def _is_without_tables(url: str) -> bool:
     from sqlalchemy import make_url
     from sqlalchemy.exc import OperationalError
 
-    from app.persistence import migrate
+    from app.persistence import schema_state
 
     if url.startswith("sqlite") and not Path(make_url(url).database or "").exists():
         return True
     try:
-        return migrate.state(url).current is None
+        return schema_state.state(url).current is None
     except OperationalError as error:
         give_up(f"the database does not answer: {error.orig}", status=1)
 
 
-def _serve(settings: "Settings", with_worker: bool, stack: ExitStack) -> None:
+def _serve(settings: "Settings", with_worker: bool, reuse_port: bool, stack: ExitStack) -> None:
     from app.cli.http_server import listening_socket, run_http_server, sigterm_is_ctrl_c
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s serve %(levelname)s %(message)s")
     sigterm_is_ctrl_c()
-    listening = stack.enter_context(listening_socket(settings.host, settings.port))
+    listening = stack.enter_context(listening_socket(settings.host, settings.port, is_shared=reuse_port))
     require_bucket(settings)
     embedded = settings.is_embedded
     if embedded:

@@ -16,7 +16,7 @@ def sweep(
     """Remove what nobody needs: files that crashes left, and what has expired. The service does so too."""
     from sqlalchemy.exc import OperationalError
 
-    from app.persistence import migrate
+    from app.persistence import schema_state
     from app.services.backend import Backend
     from app.services.leftovers import find_all
     from app.services.sweeper import sweep as remove_all
@@ -25,7 +25,7 @@ def sweep(
     settings = usable_settings()
     backend = Backend.from_settings(settings)
     try:
-        if not migrate.state(settings.resolved_database_url()).is_current:
+        if not schema_state.state(settings.resolved_database_url()).is_current:
             give_up("the database's schema is not this version's: run `muka migrate`", status=1)
         found = [_told(each) for each in (find_all if dry_run else remove_all)(backend)]
     except OperationalError as error:

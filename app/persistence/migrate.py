@@ -1,55 +1,20 @@
 """Bring the database's schema to the one that this code knows. Safe when several processes try at once."""
 
-import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from app.persistence.database import Database
+from app.persistence.schema_state import migrations
 from app.persistence.time import UtcDateTime
 
 _POSTGRES_LOCK = 0x6D756B61
 """Of `pg_advisory_xact_lock`: "muka"."""
-
-
-@dataclass(frozen=True)
-class SchemaState:
-    """Which revision a database has, and which one this code wants."""
-
-    current: str | None
-    """None: an empty database."""
-    head: str
-    is_newer: bool = False
-    """The database is of a newer muka than this one."""
-
-    @property
-    def is_current(self) -> bool:
-        """True when nothing is to be done."""
-        return self.current == self.head
-
-
-def state(url: str) -> SchemaState:
-    """Look, change nothing."""
-    database = Database(url)
-    try:
-        with database.engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
-    finally:
-        database.close()
-    scripts = ScriptDirectory.from_config(_config())
-    head = scripts.get_current_head()
-    if head is None:
-        raise RuntimeError("this installation of muka carries no migrations: install it again")
-    known = {script.revision for script in scripts.walk_revisions()}
-    return SchemaState(current, head, is_newer=current is not None and current not in known)
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -99,9 +64,6 @@ def compare_type(
 
 def _config() -> Config:
     """Made here, since a wheel carries no alembic.ini."""
-    spec = importlib.util.find_spec("migrations")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("this installation of muka carries no migrations: install it again")
     config = Config()
-    config.set_main_option("script_location", str(Path(spec.origin).parent).replace("%", "%%"))
+    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
     return config

@@ -1,6 +1,7 @@
 """Bytes that clients fetch, whole or in ranges: stored files, and what is laid out around them."""
 
 import hashlib
+import mmap
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
@@ -9,8 +10,13 @@ from typing import BinaryIO, TypeAlias
 
 from app.storage import ArtifactStore, StoreError
 
-CHUNK_BYTES = 1 << 18
+READ_BYTES = 1 << 18
+"""Of memory of ours, for each client."""
 AHEAD_BYTES = 8 << 20
+MAPPED_BYTES = 4 << 20
+"""Of the system's memory; less, and to map and unmap takes longer than to send."""
+PROBE_BYTES = 1 << 16
+"""So much the system reads ahead, and lets go of, mostly at once."""
 Chunk: TypeAlias = bytes | memoryview
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 """Of Linux."""
@@ -98,27 +104,45 @@ def _read(store: ArtifactStore, part: bytes | StoredFile, start: int, stop: int)
     yield None
     with store.open(part.key) as file:
         while start < stop:
-            chunk: Chunk | None = _cached(file, start, min(CHUNK_BYTES, stop - start))
+            mapped_bytes = min(MAPPED_BYTES - start % MAPPED_BYTES, stop - start)
+            chunk: Chunk | None = _mapped(file, start, mapped_bytes)
             if chunk is None:
                 yield None
                 _call_for(file, start, min(AHEAD_BYTES, stop - start))
                 file.seek(start)
-                chunk = file.read(min(CHUNK_BYTES, stop - start))
+                chunk = file.read(min(READ_BYTES, stop - start))
             if not chunk:
                 raise StoreError(f"{part.key} ends {stop - start} bytes too early")
             start += len(chunk)
             yield chunk
 
 
-def _cached(file: BinaryIO, start: int, length: int) -> memoryview | None:
-    """What the system has in memory of this; None: reading it has to wait, or nobody can tell."""
-    if not _NOWAIT:
-        return None
-    buffer = memoryview(bytearray(length))
+def _mapped(file: BinaryIO, start: int, length: int) -> memoryview | None:
+    """The system's own memory of this, so that nobody copies it; None: reading has to wait, or nobody knows.
+
+    Stored files are never written to again: no byte of the mapping can go away, except with its disk.
+    """
+    offset = start - start % mmap.ALLOCATIONGRANULARITY
     try:
-        return buffer[: os.preadv(file.fileno(), [buffer], start, _NOWAIT)]
-    except OSError:  # it would wait; the file system cannot tell; or it is no file of this machine
+        if not _is_in_memory(file, start, length):
+            return None
+        mapping = mmap.mmap(file.fileno(), start + length - offset, access=mmap.ACCESS_READ, offset=offset)
+    except (OSError, ValueError):  # it would wait; the file system cannot tell; the file is shorter than that
         return None
+    return memoryview(mapping)[start - offset :]
+
+
+def _is_in_memory(file: BinaryIO, start: int, length: int) -> bool:
+    """True when a byte of every piece can be read without waiting.
+
+    Raises:
+        OSError: one cannot.
+    """
+    if not _NOWAIT:
+        return False
+    byte = bytearray(1)
+    probes = range(start, start + length, PROBE_BYTES)
+    return all(os.preadv(file.fileno(), [byte], at, _NOWAIT) for at in probes)
 
 
 def _call_for(file: BinaryIO, start: int, length: int) -> None:

@@ -9,10 +9,10 @@ import pytest
 
 from app.api.file_stream import read_ahead
 from app.services import downloads
-from app.services.downloads import CHUNK_BYTES, Download, StoredFile
+from app.services.downloads import MAPPED_BYTES, PROBE_BYTES, READ_BYTES, Download, StoredFile
 from app.storage import ArtifactStore, StoreError
 
-CONTENT = os.urandom(3 * CHUNK_BYTES + 12_345)
+CONTENT = os.urandom(3 * MAPPED_BYTES + 12_345)
 
 
 @pytest.fixture
@@ -35,15 +35,15 @@ def _forget(path: Path, start: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell")
-@pytest.mark.parametrize("from_disk", [None, 0, CHUNK_BYTES + 4096])
+@pytest.mark.parametrize("from_disk", [None, 0, 3 * PROBE_BYTES, MAPPED_BYTES + 4096])
 def test_every_byte_comes_wherever_it_is(store: ArtifactStore, path: Path, from_disk: int | None) -> None:
     path.read_bytes()
     if from_disk is not None:
         _forget(path, from_disk)
-    for start, stop in ((0, len(CONTENT) + 8), (3, CHUNK_BYTES + 17), (CHUNK_BYTES, CHUNK_BYTES)):
+    for start, stop in ((0, len(CONTENT) + 8), (3, MAPPED_BYTES + 17), (MAPPED_BYTES, MAPPED_BYTES)):
         chunks = [chunk for chunk in _download().read(store, start, stop) if chunk is not None]
         assert b"".join(chunks) == (b"head" + CONTENT + b"tail")[start:stop]
-        assert all(0 < len(chunk) <= CHUNK_BYTES for chunk in chunks)
+        assert all(0 < len(chunk) <= MAPPED_BYTES for chunk in chunks)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell")
@@ -54,6 +54,19 @@ def test_a_stream_has_all_of_what_only_the_disk_has(store: ArtifactStore, path: 
         return b"".join([chunk async for chunk in read_ahead(_download().read(store, 0, len(CONTENT) + 8))])
 
     assert asyncio.run(main()) == b"head" + CONTENT + b"tail"
+
+
+@pytest.mark.skipif(not downloads._NOWAIT, reason="only Linux can tell")
+def test_who_is_in_the_middle_of_a_file_keeps_what_it_has_of_it_when_it_is_deleted(
+    store: ArtifactStore, path: Path
+) -> None:
+    path.read_bytes()
+    chunks = _download().read(store, 4, len(CONTENT) + 4)
+    assert next(chunks) is None
+    first = next(chunks)
+    path.unlink()
+    assert first == CONTENT[:MAPPED_BYTES]
+    assert b"".join([chunk for chunk in chunks if chunk is not None]) == CONTENT[MAPPED_BYTES:]
 
 
 @pytest.mark.skipif(not downloads._NOWAIT, reason="only Linux can tell")
@@ -68,7 +81,7 @@ def test_where_nobody_can_tell_every_chunk_is_waited_for(
     monkeypatch.setattr(downloads, "_NOWAIT", 0)
     chunks = list(_download().read(store, 0, len(CONTENT) + 8))
     assert b"".join(chunk for chunk in chunks if chunk) == b"head" + CONTENT + b"tail"
-    assert chunks.count(None) == 1 + 4
+    assert chunks.count(None) == 1 + -(-len(CONTENT) // READ_BYTES)
 
 
 def test_a_file_that_ends_too_early_is_an_error(store: ArtifactStore, path: Path) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, RowMapping, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app.domain.shards import Unit
 from app.domain.stored_outputs import Computation
-from app.persistence import migrate, shards, workers
+from app.persistence import migrate, schema_state, shards, workers
 from app.persistence.database import Database
 from app.persistence.tables import Amalgamation, Base
 
@@ -32,11 +33,34 @@ def test_models_equal_the_migrated_schema(database: Database) -> None:
 
 
 def test_an_empty_database_needs_migrating_and_then_does_not(empty_url: str) -> None:
-    assert migrate.state(empty_url).current is None
-    assert not migrate.state(empty_url).is_current
+    assert schema_state.state(empty_url).current is None
+    assert not schema_state.state(empty_url).is_current
     migrate.upgrade(empty_url)
     migrate.upgrade(empty_url)
-    assert migrate.state(empty_url).is_current
+    assert schema_state.state(empty_url).is_current
+
+
+def test_files_are_named_as_their_revisions_and_each_follows_the_one_before_it() -> None:
+    scripts = ScriptDirectory(str(schema_state.migrations()))
+    newest_first = list(scripts.walk_revisions())
+    assert [script.revision for script in reversed(newest_first)] == schema_state.revisions()
+    assert [script.down_revision for script in newest_first] == [
+        *reversed(schema_state.revisions()[:-1]),
+        None,
+    ]
+
+
+def test_to_look_at_a_schema_takes_no_alembic_which_would_stay_in_the_memory_of_every_process(
+    empty_url: str,
+) -> None:
+    code = f"""
+import sys
+from app.persistence import schema_state
+print(schema_state.state({empty_url!r}), "alembic" in sys.modules)
+"""
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    head = schema_state.revisions()[-1]
+    assert told.stdout == f"SchemaState(current=None, head={head!r}, is_newer=False) False\n"
 
 
 def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
@@ -47,7 +71,7 @@ def test_processes_that_migrate_at_once_all_succeed(empty_url: str) -> None:
     ]
     complaints = [racer.communicate(timeout=60)[1].decode() for racer in racers]
     assert complaints == [""] * 4
-    assert migrate.state(empty_url).is_current
+    assert schema_state.state(empty_url).is_current
 
 
 def test_a_migration_that_fails_changes_nothing(empty_url: str) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import text, update
 
 from app.domain.recipe import RECIPE_VERSION, RecipeNotKnownError, read_stored
 from app.domain.status import Status
-from app.persistence import migrate
+from app.persistence import migrate, schema_state
 from app.persistence.database import Database
 from app.persistence.tables import Amalgamation
 from tests.jobs import add_job, events_of, job_of
@@ -87,7 +87,7 @@ class TestADatabaseOfAnotherVersion:
         self._mark(url, NEWER)
         told = _refusal(command, url, tmp_path)
         assert f"the database's schema is {NEWER}, of a newer muka" in told
-        assert migrate.state(url).current == NEWER
+        assert schema_state.state(url).current == NEWER
 
     def test_newer_in_the_embedded_mode(self, sqlite_url: str, tmp_path: Path) -> None:
         self._mark(sqlite_url, NEWER)
@@ -98,7 +98,7 @@ class TestADatabaseOfAnotherVersion:
         url = empty_postgres_url()
         migrate.upgrade(url, "0001")
         assert "run `muka migrate`" in _refusal(command, url, tmp_path)
-        assert migrate.state(url).current == "0001"
+        assert schema_state.state(url).current == "0001"
 
     def _mark(self, url: str, revision: str) -> None:
         database = Database(url)
