@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from filelock import FileLock
@@ -32,6 +32,7 @@ from worker.muka import (
 from worker.muka.amalgamate import score_corpus
 from worker.muka.evaluate import evaluate
 from worker.muka.forward import feature_width
+from worker.muka.methods.interface import HeadStart
 from worker.muka.scoring import TeacherOutputs
 from worker.muka.supervision import golden_supervision
 
@@ -50,7 +51,6 @@ ONE_PASS: Mapping[str, Mapping[str, Any]] = {
 TEACHERS, PERFECT, GOLD = "teachers", "perfect choice of teacher", "gold labels"
 
 Result = dict[str, Any]
-Head = Literal["random", "discriminant"]
 
 
 @dataclass
@@ -108,7 +108,7 @@ class LineRun:
     def heads(self) -> dict[str, Result]:
         """Of the students of consensus and of a perfect choice, each with either start of its head."""
         consensus = partial(self._supervised, get_method("consensus"))
-        starts: tuple[Head, ...] = ("random", "discriminant")
+        starts: tuple[HeadStart, ...] = ("random", "discriminant")
         return {
             (column := f"{name}, {head}"): self._kept(column, partial(self._of_student, make, head))
             for name, make in (("consensus", consensus), (PERFECT, self._perfect))
@@ -213,7 +213,7 @@ class LineRun:
         start = self._folder_of(self.line.family) / "teacher-0"
         return create_student(start, labels, seed=self.seed).to(self.device)
 
-    def _of_student(self, make: Callable[[], Supervision], head: Head | None = None) -> Result:
+    def _of_student(self, make: Callable[[], Supervision], head: HeadStart | None = None) -> Result:
         supervision = make()
         if head is not None:
             supervision = replace(supervision, head=head)

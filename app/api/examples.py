@@ -174,7 +174,8 @@ REPORT: dict[str, Any] = {
         "content_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     },
     "method": {"name": "muka", "integration": "soft", "mc_samples": 16, "temperature": 0.2},
-    "training": {"steps": 156, "epoch_losses": [0.71, 0.32, 0.21], "seconds": 60.2, "resumed_from": 0},
+    "training": {"steps": 156, "epoch_losses": [0.71, 0.32, 0.21], "seconds": 60.2, "resumed_from": 0}
+    | {"micro_batch": 32, "precision": "bfloat16", "head": "random"},
     "choice": {
         "decides": True,
         "chosen_share": [0.55, 0.45],

@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 
+from worker.muka.methods.interface import HeadStart
+
 _FORMAT = 2
 
 
@@ -32,6 +34,7 @@ class Position:
         epoch_losses: Mean loss of every finished epoch.
         epoch_sum: Sum of the losses of the present epoch's steps.
         fingerprint: Of recipe, texts and supervision; a checkpoint continues no other training.
+        head: How the student's head started.
     """
 
     step: int
@@ -39,6 +42,7 @@ class Position:
     epoch_losses: tuple[float, ...]
     epoch_sum: float
     fingerprint: str
+    head: HeadStart = "random"
 
 
 @dataclass(frozen=True)

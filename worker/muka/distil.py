@@ -20,7 +20,7 @@ from worker.muka.errors import DivergedError, OutOfMemoryError_, StoppedError
 from worker.muka.forward import forward
 from worker.muka.head import start_head
 from worker.muka.memory import is_out_of_memory, release_memory
-from worker.muka.methods.interface import Objective, Supervision
+from worker.muka.methods.interface import HeadStart, Objective, Supervision
 from worker.muka.patching import replaced_forwards
 from worker.muka.precision import autocast, resolve
 from worker.muka.recipe import Training
@@ -84,6 +84,7 @@ class DistilReport:
         resumed_from: Step of the checkpoint that this call went on from; 0 if none.
         micro_batch: Texts that went through the model at once in the end.
         precision: Type of the matrix products, "float32" or "bfloat16".
+        head: How the student's head started; "random", too, where it is of a kind that has no discriminant.
     """
 
     steps: int
@@ -92,6 +93,7 @@ class DistilReport:
     resumed_from: int
     micro_batch: int
     precision: str
+    head: HeadStart
 
 
 def distil(
@@ -200,12 +202,13 @@ class _Loop:
         self._epoch_sum = 0.0
         self._order: tuple[int, list[Rows]] = (-1, [])
         self._launched: deque[_Launched] = deque()
+        self._head: HeadStart = "random"
         self.total_steps = self._steps_per_epoch * training.epochs
         self.step = 0
 
     def start_head(self, temperature: float, on_block: Callable[[], None]) -> None:
         """Before the first step of all."""
-        start_head(
+        if start_head(
             self._student.model,
             self._texts,
             self._columns,
@@ -213,7 +216,8 @@ class _Loop:
             temperature=temperature,
             dtype=self._dtype,
             on_block=on_block,
-        )
+        ):
+            self._head = "discriminant"
 
     def resume(self, folder: Path) -> None:
         """Go on from a checkpoint of the same training."""
@@ -228,14 +232,16 @@ class _Loop:
             raise CheckpointUnusableError(f"resume_from is a damaged checkpoint: {error}") from error
         if self._vocabulary is not None:
             self._vocabulary.read()
-        self.step, self._micro_batch = position.step, position.micro_batch
+        self.step, self._micro_batch, self._head = position.step, position.micro_batch, position.head
         self._epoch_losses, self._epoch_sum = list(position.epoch_losses), position.epoch_sum
 
     def checkpoint(self) -> Checkpoint:
         """The present state."""
         self.write_back()
         losses = tuple(self._epoch_losses)
-        position = Position(self.step, self._micro_batch, losses, self._epoch_sum, self._fingerprint)
+        position = Position(
+            self.step, self._micro_batch, losses, self._epoch_sum, self._fingerprint, self._head
+        )
         return Checkpoint(position, self.total_steps, self._student.model, self._objective, self._optimizer)
 
     def write_back(self) -> None:
@@ -247,7 +253,9 @@ class _Loop:
         """What was done, at the end."""
         precision = str(self._dtype).removeprefix("torch.")
         losses = tuple(self._epoch_losses)
-        return DistilReport(self.step, losses, seconds, resumed_from, self._micro_batch, precision)
+        return DistilReport(
+            self.step, losses, seconds, resumed_from, self._micro_batch, precision, self._head
+        )
 
     def launch_step(self) -> None:
         """One batch: loss, gradient, clipping, update. A GPU may still be at it afterwards."""

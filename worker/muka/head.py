@@ -27,6 +27,8 @@ _PRIOR = 1.0
 """So many texts at the mean of all are added to each label, so that one without texts starts there."""
 _SHRINKAGE = 0.3
 """Of the covariance towards that of a ball: there are few texts for so many directions."""
+_ROUNDING = 1e-6
+"""Of the features' mean square: what varies less is no difference between texts."""
 _CALIBRATED_ON = 2_048
 """Texts, by which it is told how sure to be."""
 _SCALES, _HALVINGS = (1e-4, 10.0), 30
@@ -136,7 +138,7 @@ class ClassMoments:
         within = self._squares / n - torch.outer(mean, mean) - (around.T * (self._texts / n)) @ around
         ball = within.trace() / len(mean) * torch.eye(len(mean), dtype=torch.float64)
         shrunk = (1 - _SHRINKAGE) * within + _SHRINKAGE * ball
-        if not (torch.isfinite(shrunk).all() and within.trace() > 0):
+        if not (torch.isfinite(shrunk).all() and within.trace() > _ROUNDING * self._squares.trace() / n):
             return None
         weight = torch.linalg.solve(shrunk, around.T).T
         bias = -0.5 * (weight * around).sum(1) - weight @ mean

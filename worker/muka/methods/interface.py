@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +159,10 @@ class TeacherChoice:
     m: Tensor
 
 
+HeadStart: TypeAlias = Literal["random", "discriminant"]
+"""Of a student's head: left to chance, or the discriminant of its features (`worker.muka.head`)."""
+
+
 @dataclass(frozen=True)
 class Supervision:
     """What the student is to learn.
@@ -169,15 +173,14 @@ class Supervision:
         objective: The loss over the rows of a batch.
         choice: Whom the method believes, where it chooses at all.
         temperature: T at which the student's answer is to be `q`.
-        head: How the student's head starts, `random` or `discriminant` (`worker.muka.head`), which takes
-            columns `q` and `m`.
+        head: How the student's head is to start; `discriminant` takes columns `q` and `m`.
     """
 
     columns: Mapping[str, Tensor]
     objective: Objective = field(default_factory=GoldenKL)
     choice: TeacherChoice | None = None
     temperature: float = 1.0
-    head: Literal["random", "discriminant"] = "random"
+    head: HeadStart = "random"
 
     def __post_init__(self) -> None:
         if len({len(column) for column in self.columns.values()}) != 1:

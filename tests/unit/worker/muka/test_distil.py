@@ -105,6 +105,7 @@ class TestReproducibility:
         assert resumed_steps == steps
         assert resumed.epoch_losses == report.epoch_losses
         assert (resumed.resumed_from, resumed.steps) == (at, STEPS)
+        assert (report.head, resumed.head) == (head, head)
 
     def test_bfloat16_training_is_resumed_bit_for_bit_too(self, new_student, tmp_path):
         training = Training(**{**vars(TRAINING), "precision": "bfloat16"})
@@ -139,6 +140,11 @@ class TestReproducibility:
             distil(new_student(), TEXTS, _supervision(head=head), TRAINING, on_step=steps.append)
             first[head] = steps[0].loss
         assert first["discriminant"] < first["random"]
+
+    def test_a_head_that_could_not_start_as_it_was_to_is_reported_as_random(self, new_student):
+        all_the_same = [TEXTS[0]] * len(TEXTS)
+        report = distil(new_student(), all_the_same, _supervision(head="discriminant"), TRAINING)
+        assert report.head == "random"
 
 
 class TestCheckpoints:
