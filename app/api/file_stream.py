@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TypeAlias
 
@@ -30,11 +30,12 @@ class FileStream(StreamingResponse):
 
 
 async def read_ahead(chunks: Chunks) -> AsyncGenerator[Chunk]:
-    """The same chunks, each taken before the one before it is in use; at most two in memory.
+    """The same chunks, each taken before the one before it is in use: two of them at a time.
 
     What is to be waited for is read by a thread. What is there is taken at once: the way to a thread and back
     takes longer than to copy a chunk, and on busy cores much longer.
     """
+    chunk: Chunk = b""
     ahead = _take(chunks)
     try:
         while chunk := await asyncio.shield(ahead) if isinstance(ahead, asyncio.Task) else ahead:
@@ -42,9 +43,11 @@ async def read_ahead(chunks: Chunks) -> AsyncGenerator[Chunk]:
             yield chunk
             await asyncio.sleep(0)  # who takes everything at once must not keep the others waiting
     finally:
+        _let_go(chunk)
         if isinstance(ahead, asyncio.Task):  # perhaps in the middle of a read, which cannot be interrupted
             ahead.add_done_callback(partial(_close, chunks))
         else:
+            _let_go(ahead)
             chunks.close()
 
 
@@ -60,6 +63,16 @@ def _wait(chunks: Chunks) -> Chunk:
 
 
 def _close(chunks: Chunks, last: asyncio.Task[Chunk]) -> None:
+    if not last.cancelled() and last.exception() is None:  # who left does not need to hear of it
+        _let_go(last.result())
     chunks.close()
-    if not last.cancelled():
-        last.exception()  # who left does not need to hear of it
+
+
+def _let_go(chunk: Chunk) -> None:
+    """Now, and not when the frames of an interrupted task are collected: the file is open as long.
+
+    A connection that has not sent all of it has a hold of its own.
+    """
+    if isinstance(chunk, memoryview):
+        with suppress(BufferError):  # it does so right now
+            chunk.release()

@@ -1,9 +1,12 @@
 """The HTTP server of `muka serve`: a socket, uvicorn on it, and how signals end both."""
 
+import errno
+import resource
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 
 import typer
@@ -22,18 +25,36 @@ def listening_socket(host: str, port: int, *, is_shared: bool = False) -> Iterat
     """Bound before anything is started, so that a port that is taken costs nothing. 0: a free one.
 
     `is_shared`: with all others that say so, each of which has a queue of its own, to which the kernel gives
-    its share of the connections. Processes with one queue between them take what they find first: one may
-    have them all, while the other has nothing to do.
+    its share of the connections: not before the HTTP server listens, for until then nobody answers them here.
+    Processes with one queue between them take what they find first: one may have them all, while the other
+    has nothing to do.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bind = _bound_with_others if is_shared else partial(socket.create_server, backlog=2048)
     try:
-        listening = socket.create_server((host, port), family=family, backlog=2048, reuse_port=is_shared)
+        listening = bind((host, port), family=family)
     except OSError as error:
         give_up(
             f"cannot listen on {host}, port {port}: {error.strerror}. --port 0 takes a free port", status=1
         )
     with listening:
         yield listening
+
+
+def _bound_with_others(address: tuple[str, int], *, family: int) -> socket.socket:
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise OSError(errno.EOPNOTSUPP, "this system cannot share a port")
+    bound = socket.socket(family)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
 
 
 def sigterm_is_ctrl_c() -> None:
@@ -51,14 +72,24 @@ def run_http_server(settings: Settings, listening: socket.socket) -> None:
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     # By name, as uvicorn itself would: app.main wires everything and so stands above the command line.
     create_app = import_from_string("app.main:create_app")
+    _allow_many_connections()
     config = uvicorn.Config(
         create_app(settings),
         log_level="warning",
         access_log=False,
+        loop="uvloop",
+        http="httptools",
         timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
         server_header=False,
     )
     _Announcing(config, url).run(sockets=[listening])
+
+
+def _allow_many_connections() -> None:
+    """As many files as an administrator allows: the default, often 1,024, is one that programs may raise."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS says "unlimited", and takes no more than its own limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class _Announcing(uvicorn.Server):

@@ -88,6 +88,11 @@ def _serve(settings: "Settings", with_worker: bool, reuse_port: bool, stack: Exi
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s serve %(levelname)s %(message)s")
     sigterm_is_ctrl_c()
+    if reuse_port and settings.is_embedded:
+        give_up(
+            "--reuse-port is for API processes that share everything else: set MUKA_DATABASE_URL and "
+            "MUKA_BROKER_URL"
+        )
     listening = stack.enter_context(listening_socket(settings.host, settings.port, is_shared=reuse_port))
     require_bucket(settings)
     embedded = settings.is_embedded

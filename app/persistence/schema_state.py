@@ -34,10 +34,12 @@ def state(url: str) -> SchemaState:
     try:
         with database.engine.connect() as connection:
             is_there = inspect(connection).has_table(_VERSIONS)
-            current = connection.scalar(text(f"SELECT version_num FROM {_VERSIONS}")) if is_there else None  # noqa: S608  (a constant)
+            found = connection.scalars(text(f"SELECT version_num FROM {_VERSIONS}")).all() if is_there else ()  # noqa: S608  (a constant)
     finally:
         database.close()
-    known = revisions()
+    if len(found) > 1:
+        raise RuntimeError(f"the table {_VERSIONS} has several rows, {found}: muka writes only one")
+    known, current = revisions(), next(iter(found), None)
     return SchemaState(current, known[-1], is_newer=current is not None and current not in known)
 
 

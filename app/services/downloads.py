@@ -13,9 +13,9 @@ from app.storage import ArtifactStore, StoreError
 READ_BYTES = 1 << 18
 """Of memory of ours, for each client."""
 AHEAD_BYTES = 8 << 20
-MAPPED_BYTES = 4 << 20
-"""Of the system's memory; less, and to map and unmap takes longer than to send."""
-PROBE_BYTES = 1 << 16
+WINDOW_BYTES = 1 << 20
+"""Of the system's memory, at a time."""
+PIECE_BYTES = 1 << 16
 """So much the system reads ahead, and lets go of, mostly at once."""
 Chunk: TypeAlias = bytes | memoryview
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
@@ -102,10 +102,9 @@ def _read(store: ArtifactStore, part: bytes | StoredFile, start: int, stop: int)
         yield part[start:stop]
         return
     yield None
-    with store.open(part.key) as file:
+    with store.open(part.key) as file, _InMemory(file) as in_memory:
         while start < stop:
-            mapped_bytes = min(MAPPED_BYTES - start % MAPPED_BYTES, stop - start)
-            chunk: Chunk | None = _mapped(file, start, mapped_bytes)
+            chunk: Chunk | None = in_memory.window(start, stop)
             if chunk is None:
                 yield None
                 _call_for(file, start, min(AHEAD_BYTES, stop - start))
@@ -117,32 +116,47 @@ def _read(store: ArtifactStore, part: bytes | StoredFile, start: int, stop: int)
             yield chunk
 
 
-def _mapped(file: BinaryIO, start: int, length: int) -> memoryview | None:
-    """The system's own memory of this, so that nobody copies it; None: reading has to wait, or nobody knows.
+class _InMemory:
+    """What the system has of a file in memory, sent from there: nobody copies it.
 
-    Stored files are never written to again: no byte of the mapping can go away, except with its disk.
+    Stored files are never written to again. Where the disk of one is lost while it is sent, the kernel finds
+    it out in the middle of a `send`, and that connection breaks.
     """
-    offset = start - start % mmap.ALLOCATIONGRANULARITY
-    try:
-        if not _is_in_memory(file, start, length):
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._all: mmap.mmap | None = None
+        with suppress(OSError, ValueError):  # no file of this machine; empty; no room among the addresses
+            self._all = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if _NOWAIT else None
+
+    def __enter__(self) -> "_InMemory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._all is not None:
+            with suppress(BufferError):  # a connection has not sent all of it yet, and lets go of it then
+                self._all.close()
+
+    def window(self, start: int, stop: int) -> memoryview | None:
+        """The bytes from `start`, not always up to `stop`; None: to read has to wait, or nobody knows."""
+        begin = start - start % WINDOW_BYTES
+        stop = min(stop, begin + WINDOW_BYTES)
+        if self._all is None or not self._is_there(start, stop):
             return None
-        mapping = mmap.mmap(file.fileno(), start + length - offset, access=mmap.ACCESS_READ, offset=offset)
-    except (OSError, ValueError):  # it would wait; the file system cannot tell; the file is shorter than that
-        return None
-    return memoryview(mapping)[start - offset :]
+        if begin >= 2 * WINDOW_BYTES:  # sent, or it comes back by itself
+            self._all.madvise(mmap.MADV_DONTNEED, begin - 2 * WINDOW_BYTES, WINDOW_BYTES)
+        with memoryview(self._all) as whole:
+            return whole[start:stop]
 
-
-def _is_in_memory(file: BinaryIO, start: int, length: int) -> bool:
-    """True when a byte of every piece can be read without waiting.
-
-    Raises:
-        OSError: one cannot.
-    """
-    if not _NOWAIT:
-        return False
-    byte = bytearray(1)
-    probes = range(start, start + length, PROBE_BYTES)
-    return all(os.preadv(file.fileno(), [byte], at, _NOWAIT) for at in probes)
+    def _is_there(self, start: int, stop: int) -> bool:
+        """True when a byte of every piece can be read without waiting."""
+        byte = bytearray(1)
+        try:
+            return all(
+                os.preadv(self._file.fileno(), [byte], at, _NOWAIT) for at in range(start, stop, PIECE_BYTES)
+            )
+        except OSError:  # it would wait, or the file system cannot tell
+            return False
 
 
 def _call_for(file: BinaryIO, start: int, length: int) -> None:

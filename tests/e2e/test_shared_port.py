@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -66,6 +66,23 @@ def test_when_one_stops_the_others_have_all(two: tuple[Muka, Muka]) -> None:
     assert first.process.wait(30) == 0
     for _ in range(CONNECTIONS):
         assert httpx.get(f"{second.url}/healthz").status_code == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the last that came has them all")
+def test_one_that_cannot_start_takes_no_connection_from_the_others(
+    two: tuple[Muka, Muka], environment: dict[str, str], tmp_path: Path, empty_postgres_url: Callable[[], str]
+) -> None:
+    other = environment | {"MUKA_DATABASE_URL": empty_postgres_url()}
+    with muka(["serve", "--reuse-port", "--port", _port(two[0])], tmp_path, other) as third:
+        while third.process.poll() is None:
+            assert httpx.get(f"{two[0].url}/healthz").status_code == 200
+        assert "run `muka migrate`" in third.output()
+
+
+def test_the_embedded_mode_shares_no_port(tmp_path: Path) -> None:
+    with muka(["serve", "--reuse-port", "--port", "0"], tmp_path, {"MUKA_DATA_DIR": str(tmp_path)}) as alone:
+        assert alone.process.wait(30) == 2
+        assert "MUKA_BROKER_URL" in alone.output()
 
 
 def test_who_does_not_say_so_is_refused(

@@ -34,7 +34,7 @@ class Position:
         epoch_losses: Mean loss of every finished epoch.
         epoch_sum: Sum of the losses of the present epoch's steps.
         fingerprint: Of recipe, texts and supervision; a checkpoint continues no other training.
-        head: How the student's head started.
+        head: How the student's head started; None in checkpoints that do not say.
     """
 
     step: int
@@ -42,7 +42,7 @@ class Position:
     epoch_losses: tuple[float, ...]
     epoch_sum: float
     fingerprint: str
-    head: HeadStart = "random"
+    head: HeadStart | None = None
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ class DistilReport:
         resumed_from: Step of the checkpoint that this call went on from; 0 if none.
         micro_batch: Texts that went through the model at once in the end.
         precision: Type of the matrix products, "float32" or "bfloat16".
-        head: How the student's head started; "random", too, where it is of a kind that has no discriminant.
+        head: How the student's head started: "random", too, where it is of a kind that has no discriminant,
+            and None where a checkpoint of an older version does not say.
     """
 
     steps: int
@@ -93,7 +94,7 @@ class DistilReport:
     resumed_from: int
     micro_batch: int
     precision: str
-    head: HeadStart
+    head: HeadStart | None
 
 
 def distil(
@@ -202,7 +203,7 @@ class _Loop:
         self._epoch_sum = 0.0
         self._order: tuple[int, list[Rows]] = (-1, [])
         self._launched: deque[_Launched] = deque()
-        self._head: HeadStart = "random"
+        self._head: HeadStart | None = "random"
         self.total_steps = self._steps_per_epoch * training.epochs
         self.step = 0
 

@@ -27,8 +27,8 @@ _PRIOR = 1.0
 """So many texts at the mean of all are added to each label, so that one without texts starts there."""
 _SHRINKAGE = 0.3
 """Of the covariance towards that of a ball: there are few texts for so many directions."""
-_ROUNDING = 1e-6
-"""Of the features' mean square: what varies less is no difference between texts."""
+_ROUNDING = 1e-10
+"""Of the features' mean square: what varies less in float32 is no difference between texts."""
 _CALIBRATED_ON = 2_048
 """Texts, by which it is told how sure to be."""
 _SCALES, _HALVINGS = (1e-4, 10.0), 30
@@ -128,7 +128,7 @@ class ClassMoments:
         weighted = q * m[:, None]
         self._texts += weighted.sum(0)
         self._sums += weighted.T @ features
-        self._squares += features.T @ (features * m[:, None])
+        self._squares += features.T @ (features * weighted.sum(1, keepdim=True))
 
     def discriminant(self) -> tuple[Tensor, Tensor] | None:
         """Weights [|L|, width] and biases [|L|] of equally frequent normal clusters with one covariance."""
