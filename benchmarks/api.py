@@ -43,7 +43,7 @@ LISTENERS = 500
 DOWNLOADS = 5
 SLICE_SECONDS = 2
 """So long do connections of wrk live where two figures are compared. Which process has how many of a few
-connections is chance, and so is what the machine's neighbours do: both are asked in turn, the median counts."""
+connections is chance, and what else the machine does is, too: both are asked in turn, and medians count."""
 GIB = 1 << 30
 
 

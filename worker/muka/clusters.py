@@ -121,9 +121,14 @@ class Mixture:
 
         Labels count alike however many texts they seem to have, so that a rare one is not outvoted.
         """
-        density = sum(
-            (c.log_density(each) for c, each in zip(self.clusters, z, strict=True)), torch.zeros(())
-        )
+        return self.evidence(self.log_density(z))
+
+    def log_density(self, z: Sequence[Tensor]) -> Tensor:
+        """Of each text in each label's clusters in all spaces, up to a constant: [n, |L|]."""
+        return sum((c.log_density(each) for c, each in zip(self.clusters, z, strict=True)), torch.zeros(()))
+
+    def evidence(self, density: Tensor) -> Tensor:
+        """`scores`, of what `log_density` gives."""
         return torch.stack([density[:, known].logsumexp(-1) for known in self.known], dim=-1)
 
     def scores_of(self, features: Sequence[Tensor]) -> Tensor:

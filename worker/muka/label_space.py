@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -118,6 +119,14 @@ class LabelSpace:
         """Where the distinct kept labels of teacher `i` lie in `labels`: int64 [c_i], c_i <= C_i."""
         kept = dict.fromkeys(name for name in self.teachers[i] if name is not None)
         return torch.tensor([self.label2id[name] for name in kept])
+
+    @cached_property
+    def known(self) -> Tensor:
+        """Which teacher knows which label: bool [N, |L|]."""
+        known = torch.zeros(len(self.teachers), len(self.labels), dtype=torch.bool)
+        for i, row in enumerate(known):
+            row[self.indices(i)] = True
+        return known
 
     def project(self, i: int, probabilities: Tensor) -> Tensor:
         """A distribution over teacher `i`'s classes as one over its distinct kept labels.

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from worker.muka.clusters import FeatureSpace, Mixture
+from worker.muka.fitting import Fitting
 from worker.muka.methods.choosing import teacher_scores
 from worker.muka.methods.interface import Evidence, GoldenKL, Method, Need, Supervision, TeacherChoice
 from worker.muka.parameters import parameter
 from worker.muka.seeds import derive_seed
+from worker.muka.splits import find_lost_labels
 from worker.muka.supervision import golden_supervision, margins
 
 REFERENCE_TEXTS = 32_768
@@ -79,7 +81,7 @@ class Consensus(Method):
 
     def _learnt(self, evidence: Evidence) -> Mixture:
         """The clusters of the corpus, or of a sample of it that depends on its size and the seed alone."""
-        rows, known = _reference(evidence), _known(evidence)
+        rows = _reference(evidence)
         d = max(len(evidence.label_space), _FEWEST_DIRECTIONS)
         spaces, z = [], []
         for features in _features(evidence):
@@ -90,13 +92,9 @@ class Consensus(Method):
             evidence.label_space, [replace(o, features=None).rows(rows) for o in evidence.outputs]
         )
         p = self._answers(sample)
-        scores = _CERTAINTY * teacher_scores(sample, "entropy")
-        for _ in range(_ROUNDS):
-            evidence.on_block()
-            w = torch.softmax(scores / self.temperature, dim=-1)
-            mixture = Mixture.fit(spaces, z, golden_supervision(p, w, sample.label_space), known)
-            scores = mixture.scores(z)
-        return mixture
+        fitting = Fitting(sample.label_space, spaces, z, p, self.temperature, evidence.on_block)
+        start = fitting.belonging(_CERTAINTY * teacher_scores(sample, "entropy"))
+        return find_lost_labels(fitting, fitting.rounds(start, _ROUNDS)).mixture
 
     def _answers(self, evidence: Evidence) -> list[Tensor]:
         return [torch.softmax(o.logits / self.teacher_temperature, dim=-1) for o in evidence.outputs]
@@ -113,14 +111,6 @@ def _reference(evidence: Evidence) -> slice | Tensor:
         return slice(None)
     generator = torch.Generator().manual_seed(derive_seed(evidence.seed, "reference", n))
     return torch.randperm(n, generator=generator)[:REFERENCE_TEXTS].sort().values
-
-
-def _known(evidence: Evidence) -> Tensor:
-    """Which teacher knows which label: bool [N, |L|]."""
-    known = torch.zeros(len(evidence.outputs), len(evidence.label_space), dtype=torch.bool)
-    for i, row in enumerate(known):
-        row[evidence.label_space.indices(i)] = True
-    return known
 
 
 def _features(evidence: Evidence) -> Sequence[Tensor]:

@@ -1,0 +1,138 @@
+"""Twins of two teachers, of which one takes all texts at first; and labels that the corpus has no text of."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.unit.worker.muka.evidence import outputs, permuted
+from worker.muka import splits
+from worker.muka.errors import StoppedError
+from worker.muka.label_space import LabelSpace
+from worker.muka.methods import Evidence
+from worker.muka.methods.consensus import Consensus
+from worker.muka.splits import two_means
+
+PER_LABEL = 25
+LABELS = (("flight", "hotel", "timezone", "visa"), ("alarm", "time", "weather", "joke"))
+NAMES = [name for labels in LABELS for name in labels]
+WIDTH = 20
+
+
+def corpus(*, without: str | None = None, seed: int = 0) -> Evidence:
+    """Each teacher draws the texts of its own labels together, and those of the other's less so.
+
+    But the second takes `timezone` for `time`, and is surer of it than the first, which calls everything
+    that it does not know `timezone`, too. To the features of the second both are much the same, while to
+    those of the first they are two clusters.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    names = [name for name in NAMES if name != without for _ in range(PER_LABEL)]
+    answers = []
+    for i, own in enumerate(LABELS):
+        features, logits = [], []
+        for name in names:
+            noise = torch.randn(WIDTH, generator=generator)
+            place, sharpness, answer = 5 * _axis(8 + NAMES.index(name)) + 0.8 * noise, 1.0, 2
+            if name in own:
+                answer, sharpness = own.index(name), 1.0 if name == "timezone" else 6.0
+                place = 8 * _axis(answer) + 0.3 * noise
+            elif i == 1 and name == "timezone":
+                answer, sharpness = own.index("time"), 12.0
+                place = 6 * _axis(answer) + 3 * _axis(4) + 0.6 * noise
+            features.append(place)
+            logits.append(sharpness * torch.nn.functional.one_hot(torch.tensor(answer), 4).float())
+        answers.append(outputs(torch.stack(logits), features=torch.stack(features)))
+    return Evidence(LabelSpace.union(LABELS), answers)
+
+
+def _axis(number: int) -> Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(number), WIDTH).float()
+
+
+def labelled(evidence: Evidence) -> list[str]:
+    """What the golden supervision says of each text."""
+    q = Consensus().supervise(evidence).columns["q"]
+    return [evidence.label_space.labels[number] for number in q.argmax(-1).tolist()]
+
+
+def right(found: list[str], name: str, names: list[str] = NAMES) -> float:
+    """Share of the texts of this label that are said to be of it."""
+    truth = [each for each in names for _ in range(PER_LABEL)]
+    of_it = [said == name for said, true in zip(found, truth, strict=True) if true == name]
+    return sum(of_it) / len(of_it)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_label_whose_texts_all_went_to_its_twin_is_found_again(seed, monkeypatch):
+    evidence = corpus(seed=seed)
+    found = labelled(evidence)
+    assert all(right(found, name) > 0.9 for name in NAMES)
+    monkeypatch.setattr(splits, "_MOST_TRIALS", 0)
+    assert right(labelled(corpus(seed=seed)), "timezone") == 0.0, "the case is made so that it is lost"
+
+
+@pytest.mark.parametrize("without", ["timezone", "visa", "joke"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_label_that_no_text_has_takes_none_from_the_others(without, seed):
+    found = labelled(corpus(without=without, seed=seed))
+    there = [name for name in NAMES if name != without]
+    twin = {"timezone"} - {without}
+    assert all(right(found, name, there) > 0.9 for name in there if name not in twin)
+    assert found.count(without) < 0.3 * PER_LABEL
+
+
+def test_where_nothing_is_lost_nothing_is_tried(monkeypatch):
+    evidence = corpus()
+    plain = Evidence(evidence.label_space, [each.rows(_without("timezone")) for each in evidence.outputs])
+    monkeypatch.setattr(splits, "_LOST", 0.0)
+    untouched = Consensus().supervise(plain).columns["q"]
+    monkeypatch.setattr(splits, "_MOST_TRIALS", 0)
+    torch.testing.assert_close(Consensus().supervise(_again(plain)).columns["q"], untouched, rtol=0, atol=0)
+
+
+def _without(name: str) -> Tensor:
+    return torch.tensor([k for k in range(len(NAMES) * PER_LABEL) if NAMES[k // PER_LABEL] != name])
+
+
+def _again(evidence: Evidence) -> Evidence:
+    """The same, with nothing learnt from it."""
+    return Evidence(evidence.label_space, evidence.outputs)
+
+
+def test_the_order_of_the_teachers_does_not_matter():
+    evidence = corpus()
+    assert labelled(evidence) == labelled(permuted(evidence, [1, 0]))
+
+
+def test_a_label_of_several_teachers_is_looked_for_with_each():
+    evidence = corpus()
+    three = Evidence(LabelSpace.union([*LABELS, LABELS[0]]), [*evidence.outputs, evidence.outputs[0]])
+    found = labelled(three)
+    assert all(right(found, name) > 0.9 for name in NAMES)
+
+
+def test_a_reason_to_stop_ends_the_search():
+    calls = []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) > 8 + 5:  # the rounds of the mixture are over
+            raise StoppedError
+
+    evidence = corpus()
+    with pytest.raises(StoppedError):
+        Consensus().supervise(Evidence(evidence.label_space, evidence.outputs, on_block=stop))
+
+
+def test_two_means_finds_two_clusters_whatever_their_sizes():
+    generator = torch.Generator().manual_seed(1)
+    far = torch.randn(9, 5, generator=generator) + 10 * torch.ones(5)
+    near = torch.randn(40, 5, generator=generator)
+    half = two_means(torch.cat([far, near]))
+    assert half[:9].all() != half[9:].all()
+    assert len(half[:9].unique()) == len(half[9:].unique()) == 1
+
+
+def test_points_that_are_all_the_same_have_no_halves():
+    half = two_means(torch.ones(6, 3))
+    assert half.all() or not half.any()
