@@ -47,6 +47,11 @@ class Split:
     texts: Tensor
     promise: float
 
+    @property
+    def of_whom(self) -> tuple[int, int]:
+        """Both labels."""
+        return self.lost, self.taker
+
     def of(self, r: Tensor) -> Tensor:
         """`r` [n, |L|] with these texts given to the lost label."""
         given = r.clone()
@@ -58,11 +63,15 @@ class Split:
 def find_lost_labels(fitting: Fitting, fit: Fit) -> Fit:
     """A better fit in which fewer labels are lost; `fit` itself where there is none."""
     trials = _MOST_TRIALS
-    for place in range(_SWEEPS):
-        clusters = [each[place] for each in proposals(fitting, fit.r) if len(each) > place]
-        tried = sorted(chain.from_iterable(clusters), key=lambda split: -split.promise)[:trials]
-        trials -= len(tried)
-        kept = _kept(fitting, fit, tried)
+    tried: set[tuple[int, int]] = set()
+    for _ in range(_SWEEPS):
+        fresh = ([s for s in each if s.of_whom not in tried] for each in proposals(fitting, fit.r))
+        likeliest = chain.from_iterable(splits[:2] for splits in fresh)
+        splits = sorted(likeliest, key=lambda split: -split.promise)[:trials]
+        trials -= len(splits)
+        kept = _kept(fitting, fit, splits)
+        takers = {split.taker for split in kept}
+        tried = {pair for pair in tried.union(s.of_whom for s in splits) if pair[1] not in takers}
         if kept:
             r = fit.r
             for split in kept:
@@ -87,15 +96,15 @@ def _kept(fitting: Fitting, fit: Fit, splits: list[Split]) -> list[Split]:
     return list(best.values())
 
 
-def proposals(fitting: Fitting, r: Tensor) -> list[list[tuple[Split, Split]]]:
-    """For each lost label the halves of the clusters in which its texts may be, the likeliest cluster first.
+def proposals(fitting: Fitting, r: Tensor) -> list[list[Split]]:
+    """For each lost label both halves of each cluster in which its texts may be, the likeliest cluster first.
 
     Args:
         fitting: Of n texts.
         r: How much they belong to each label [n, |L|].
     """
     is_lost, has = _is_lost(r), r.argmax(-1)
-    found: dict[int, list[tuple[Split, Split]]] = {}
+    found: dict[int, list[Split]] = {}
     for teacher in range(len(fitting.p)):
         indices = fitting.label_space.indices(teacher)
         lost = indices[is_lost[indices]].tolist()
@@ -105,7 +114,7 @@ def proposals(fitting: Fitting, r: Tensor) -> list[list[tuple[Split, Split]]]:
                 takers = has[says == label].bincount(minlength=r.shape[1])
                 takers[is_lost] = 0
                 found.setdefault(label, []).extend(_halves(fitting.z[teacher], label, takers, has))
-    return [sorted(clusters, key=lambda halves: -halves[0].promise) for clusters in found.values()]
+    return [sorted(splits, key=lambda split: -split.promise) for splits in found.values()]
 
 
 def _is_lost(r: Tensor) -> Tensor:
@@ -113,7 +122,7 @@ def _is_lost(r: Tensor) -> Tensor:
     return r.sum(0) < _LOST * n / labels
 
 
-def _halves(z: Tensor, lost: int, takers: Tensor, has: Tensor) -> Iterator[tuple[Split, Split]]:
+def _halves(z: Tensor, lost: int, takers: Tensor, has: Tensor) -> Iterator[Split]:
     """Both halves of each cluster with enough texts that a teacher calls by the lost label.
 
     Args:
@@ -128,7 +137,7 @@ def _halves(z: Tensor, lost: int, takers: Tensor, has: Tensor) -> Iterator[tuple
         promise = int(takers[taker]) * _explained(z[texts], half)
         halves = [Split(lost, taker, texts[part], promise) for part in (half, ~half)]
         if all(len(each.texts) >= _FEWEST for each in halves):
-            yield halves[0], halves[1]
+            yield from halves
 
 
 def two_means(z: Tensor) -> Tensor:
