@@ -13,8 +13,8 @@ from app.storage import ArtifactStore, StoreError
 READ_BYTES = 1 << 18
 """Of memory of ours, for each client."""
 AHEAD_BYTES = 8 << 20
-WINDOW_BYTES = 1 << 20
-"""Of the system's memory, at a time."""
+WINDOW_BYTES = 4 << 20
+"""Of the system's memory, at a time; less, and to map and unmap takes longer than to send."""
 PIECE_BYTES = 1 << 16
 """So much the system reads ahead, and lets go of, mostly at once."""
 Chunk: TypeAlias = bytes | memoryview
@@ -102,9 +102,9 @@ def _read(store: ArtifactStore, part: bytes | StoredFile, start: int, stop: int)
         yield part[start:stop]
         return
     yield None
-    with store.open(part.key) as file, _InMemory(file) as in_memory:
+    with store.open(part.key) as file:
         while start < stop:
-            chunk: Chunk | None = in_memory.window(start, stop)
+            chunk: Chunk | None = _mapped(file, start, stop)
             if chunk is None:
                 yield None
                 _call_for(file, start, min(AHEAD_BYTES, stop - start))
@@ -116,47 +116,34 @@ def _read(store: ArtifactStore, part: bytes | StoredFile, start: int, stop: int)
             yield chunk
 
 
-class _InMemory:
-    """What the system has of a file in memory, sent from there: nobody copies it.
+def _mapped(file: BinaryIO, start: int, stop: int) -> memoryview | None:
+    """The bytes from `start`, not always up to `stop`, as the system has them in memory: nobody copies them.
 
-    Stored files are never written to again. Where the disk of one is lost while it is sent, the kernel finds
-    it out in the middle of a `send`, and that connection breaks.
+    None: to read them has to wait, or nobody knows. Stored files are never written to again. Where the disk
+    of one is lost while it is sent, the kernel finds it out in the middle of a `send`, and cuts the connection.
+    One mapping of a whole file would stay in this process' memory, in spite of MADV_DONTNEED.
     """
+    begin = start - start % WINDOW_BYTES
+    stop = min(stop, begin + WINDOW_BYTES)
+    if not _is_in_memory(file, start, stop):
+        return None
+    try:
+        window = mmap.mmap(file.fileno(), stop - begin, access=mmap.ACCESS_READ, offset=begin)
+    except (OSError, ValueError):  # no room among the addresses; the file ends earlier
+        return None
+    with memoryview(window) as whole:
+        return whole[start - begin :]
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._all: mmap.mmap | None = None
-        with suppress(OSError, ValueError):  # no file of this machine; empty; no room among the addresses
-            self._all = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if _NOWAIT else None
 
-    def __enter__(self) -> "_InMemory":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._all is not None:
-            with suppress(BufferError):  # a connection has not sent all of it yet, and lets go of it then
-                self._all.close()
-
-    def window(self, start: int, stop: int) -> memoryview | None:
-        """The bytes from `start`, not always up to `stop`; None: to read has to wait, or nobody knows."""
-        begin = start - start % WINDOW_BYTES
-        stop = min(stop, begin + WINDOW_BYTES)
-        if self._all is None or not self._is_there(start, stop):
-            return None
-        if begin >= 2 * WINDOW_BYTES:  # sent, or it comes back by itself
-            self._all.madvise(mmap.MADV_DONTNEED, begin - 2 * WINDOW_BYTES, WINDOW_BYTES)
-        with memoryview(self._all) as whole:
-            return whole[start:stop]
-
-    def _is_there(self, start: int, stop: int) -> bool:
-        """True when a byte of every piece can be read without waiting."""
-        byte = bytearray(1)
-        try:
-            return all(
-                os.preadv(self._file.fileno(), [byte], at, _NOWAIT) for at in range(start, stop, PIECE_BYTES)
-            )
-        except OSError:  # it would wait, or the file system cannot tell
-            return False
+def _is_in_memory(file: BinaryIO, start: int, stop: int) -> bool:
+    """True when a byte of every piece can be read without waiting."""
+    if not _NOWAIT:
+        return False
+    byte = bytearray(1)
+    try:
+        return all(os.preadv(file.fileno(), [byte], at, _NOWAIT) for at in range(start, stop, PIECE_BYTES))
+    except OSError:  # it would wait; the file system cannot tell; or it is no file of this machine
+        return False
 
 
 def _call_for(file: BinaryIO, start: int, length: int) -> None:
