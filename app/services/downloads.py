@@ -120,7 +120,7 @@ def _mapped(file: BinaryIO, start: int, stop: int) -> memoryview | None:
     """The bytes from `start`, not always up to `stop`, as the system has them in memory: nobody copies them.
 
     None: to read them has to wait, or nobody knows. Stored files are never written to again. Where the disk
-    of one is lost while it is sent, the kernel finds it out in the middle of a `send`, and cuts the connection.
+    of one is lost while it is sent, the kernel finds out in the middle of a `send`: that connection breaks.
     One mapping of a whole file would stay in this process' memory, in spite of MADV_DONTNEED.
     """
     begin = start - start % WINDOW_BYTES
