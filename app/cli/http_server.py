@@ -16,6 +16,8 @@ from uvicorn.importer import import_from_string
 from app.cli.messages import give_up
 from app.settings import Settings
 
+_MANY_FILES = 65_536
+"""More is no use: programs that are started from here may look through as many as they could have open."""
 _LAST_REQUESTS_SECONDS = 5
 """What is not answered by then, like a long poll, is cut off."""
 
@@ -87,9 +89,11 @@ def run_http_server(settings: Settings, listening: socket.socket) -> None:
 
 def _allow_many_connections() -> None:
     """As many files as an administrator allows: the default, often 1,024, is one that programs may raise."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(ValueError, OSError):  # macOS says "unlimited", and takes no more than its own limit
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MANY_FILES if most == resource.RLIM_INFINITY else min(most, _MANY_FILES)
+    if few != resource.RLIM_INFINITY and few < wanted:
+        with suppress(ValueError, OSError):  # macOS says "unlimited", and takes no more than its own limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 class _Announcing(uvicorn.Server):

@@ -110,10 +110,11 @@ def proposals(fitting: Fitting, r: Tensor) -> list[list[Split]]:
         lost = indices[is_lost[indices]].tolist()
         if lost:
             says = indices[fitting.label_space.project(teacher, fitting.p[teacher]).argmax(-1)]
+            halves = _Halves(fitting, teacher, has)
             for label in lost:
                 takers = has[says == label].bincount(minlength=r.shape[1])
                 takers[is_lost] = 0
-                found.setdefault(label, []).extend(_halves(fitting.z[teacher], label, takers, has))
+                found.setdefault(label, []).extend(halves.for_label(label, takers))
     return [sorted(splits, key=lambda split: -split.promise) for splits in found.values()]
 
 
@@ -122,22 +123,35 @@ def _is_lost(r: Tensor) -> Tensor:
     return r.sum(0) < _LOST * n / labels
 
 
-def _halves(z: Tensor, lost: int, takers: Tensor, has: Tensor) -> Iterator[Split]:
-    """Both halves of each cluster with enough texts that a teacher calls by the lost label.
+class _Halves:
+    """Of every label's texts, in the features of one teacher; each is found once, however many labels ask."""
 
-    Args:
-        z: Where the n texts lie for that teacher [n, d].
-        lost: The label.
-        takers: How many texts that the teacher calls so each other label has [|L|].
-        has: Which label has each text [n].
-    """
-    for taker in (takers >= _FEWEST).nonzero()[:, 0].tolist():
-        texts = (has == taker).nonzero()[:, 0]
-        half = two_means(z[texts])
-        promise = int(takers[taker]) * _explained(z[texts], half)
-        halves = [Split(lost, taker, texts[part], promise) for part in (half, ~half)]
-        if all(len(each.texts) >= _FEWEST for each in halves):
-            yield from halves
+    def __init__(self, fitting: Fitting, teacher: int, has: Tensor) -> None:
+        self._on_block = fitting.on_block
+        self._z = fitting.z[teacher]
+        self._has = has
+        self._found: dict[int, tuple[tuple[Tensor, Tensor], float]] = {}
+
+    def for_label(self, lost: int, takers: Tensor) -> Iterator[Split]:
+        """Both halves of each cluster with enough texts that the teacher calls by the lost label.
+
+        Args:
+            lost: The label.
+            takers: How many texts that the teacher calls so each other label has [|L|].
+        """
+        for taker in (takers >= _FEWEST).nonzero()[:, 0].tolist():
+            halves, explained = self._of(taker)
+            if all(len(texts) >= _FEWEST for texts in halves):
+                for texts in halves:
+                    yield Split(lost, taker, texts, int(takers[taker]) * explained)
+
+    def _of(self, taker: int) -> tuple[tuple[Tensor, Tensor], float]:
+        if taker not in self._found:
+            self._on_block()
+            texts = (self._has == taker).nonzero()[:, 0]
+            half = two_means(self._z[texts])
+            self._found[taker] = (texts[half], texts[~half]), _explained(self._z[texts], half)
+        return self._found[taker]
 
 
 def two_means(z: Tensor) -> Tensor:
