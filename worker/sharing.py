@@ -100,7 +100,7 @@ class Sharing:
         finally:
             queue.close()
         self._tell(known, on_helped)
-        self._close()
+        self._close(name)
 
     def _take(self, name: str) -> Claim | None:
         take = partial(shards.take_back, job_id=self._lease.job_id, attempt=self._lease.attempt, worker=name)
@@ -119,13 +119,13 @@ class Sharing:
             on_helped(unit)
         return new
 
-    def _close(self) -> None:
-        """Tell who did how much, and that it is over."""
+    def _close(self, own_name: str) -> None:
+        """Tell who did how much, where others did something, and that it is over."""
         done = list(self._done().values())
         by = {name: done.count(name) for name in sorted(set(done))}
-        if len(by) > 1:
+        if by.keys() - {own_name}:
             shares = ", ".join(f"{name} {count}" for name, count in by.items())
-            message = f"{len(by)} workers computed {len(done)} shards: {shares}"
+            message = f"{len(done)} shards were computed by {shares}"
             self._lease.tell("scores", message, {"workers": by})
         self._lease.write(partial(shards.close, job_id=self._lease.job_id, attempt=self._lease.attempt))
 

@@ -308,9 +308,26 @@ class TestSharing:
             if number == 1:
                 assert take(database, holder.job_id, seconds=-1) is not None
         assert (sorted(mine), helped) == (UNITS[:5], UNITS[5:])
-        assert messages_of(database, holder.job_id)[-1] == "2 workers computed 6 shards: helper 1, holder 5"
+        assert messages_of(database, holder.job_id)[-1] == "6 shards were computed by helper 1, holder 5"
         with database.read() as session:
             assert shards.computation_of(session, holder.job_id, 1) is None
+
+    def test_a_helper_that_does_everything_is_told_as_well(
+        self, settings: Settings, database: Database, holder: Lease
+    ) -> None:
+        self._show(database)
+        helped: list[Unit] = []
+        sharing = self._sharing(settings, holder, 2)
+
+        def do_everything(_: object) -> None:
+            """When the holder calls, before it takes a shard itself."""
+            while claim := take(database, holder.job_id):
+                assert finish(database, claim)
+
+        sharing._call = do_everything  # type: ignore[method-assign]
+        assert list(sharing.share(UNITS, helped.append)) == []
+        assert helped == UNITS
+        assert messages_of(database, holder.job_id)[-1] == "6 shards were computed by helper 6"
 
     def test_it_waits_for_the_last_helper(
         self, settings: Settings, database: Database, holder: Lease
