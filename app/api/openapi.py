@@ -10,7 +10,7 @@ from app.api.examples_webhooks import WEBHOOK_EXAMPLES
 from app.api.links import add_links
 from app.api.problem_codes import DATABASE_UNAVAILABLE, STORAGE_ERROR, ProblemCode
 from app.api.problems import MEDIA_TYPE, Problem, problems
-from app.api.response_headers import ETAG, IF_NONE_MATCH, REQUEST_ID, of_problem
+from app.api.response_headers import ETAG, IF_NONE_MATCH, IF_RANGE, RANGE, REQUEST_ID, of_problem
 from app.api.scopes import take_told
 from app.api.webhook_messages import messages
 from app.domain.errors import (
@@ -105,6 +105,8 @@ def _complete(operation: dict[str, Any], method: str) -> None:
     if "304" in responses:
         responses["200"]["headers"] = ETAG | responses["200"].get("headers", {})
         operation.setdefault("parameters", []).append(IF_NONE_MATCH)
+    if "206" in responses:
+        operation["parameters"] += [RANGE, IF_RANGE]
     for status, response in responses.items():
         response["headers"] = REQUEST_ID | of_problem(status) | response.get("headers", {})
     for parameter in operation.get("parameters", ()):

@@ -1,4 +1,4 @@
-"""Headers of answers, and the one that asks for none, as the OpenAPI document declares them."""
+"""Headers of answers, and those of requests that answers depend on, as the OpenAPI document has them."""
 
 from typing import Any
 
@@ -35,14 +35,24 @@ LINKED = described(
     X_Linked_Etag="The same.",
     X_Linked_Size="Of the whole file, in bytes.",
 )
-IF_NONE_MATCH: dict[str, Any] = {
-    "name": "If-None-Match",
-    "in": "header",
-    "required": False,
-    "description": "An `ETag` that you have: 304 while it is still that of the answer.",
-    "schema": {"type": "string"},
-}
-"""Of requests. Made by hand, as the answer to it is."""
+
+
+def _asked(name: str, text: str, **schema: Any) -> dict[str, Any]:
+    schema = {"type": "string"} | schema
+    return {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
+
+
+# Of requests, and declared with the answers to them: 304 and 206.
+IF_NONE_MATCH = _asked("If-None-Match", "An `ETag` that you have: 304 while it is still that of the answer.")
+RANGE = _asked(
+    "Range",
+    "One range of bytes, `bytes=1024-` to go on behind the first 1,024. Several ranges, and what says "
+    "nothing sensible, are answered with the whole file.",
+    examples=["bytes=0-1023"],
+)
+IF_RANGE = _asked(
+    "If-Range", "The `ETag` of the part that you have: the whole file if it is another one now."
+)
 _OF_PROBLEMS = {
     "401": described(WWW_Authenticate="`Bearer`"),
     "403": described(WWW_Authenticate="With the scope that the key lacks."),

@@ -284,6 +284,9 @@ class TestDownloads:
         part = api.get(url, headers=rest | {"If-Range": whole.headers["etag"]})
         assert (part.status_code, part.content) == (206, content[4:])
         assert api.get(url, headers=rest | {"If-Range": '"another"'}).content == content
+        operation = api.get("/openapi.json").json()["paths"]["/students/{student_id}/files/{path}"]["get"]
+        headers = {each["name"] for each in operation["parameters"] if each["in"] == "header"}
+        assert headers == {"Range", "If-Range", "If-None-Match"}
 
 
 class TestWebhooks:
