@@ -5,10 +5,12 @@ a label, a label of that teacher takes them all, and the lost one has no cluster
 back: `timezone` and `time`, labels of two teachers. Then the cluster that took them has two halves in the
 features of the teacher that knows the lost label. So halves are tried as clusters of their own, and kept
 where the whole mixture explains all texts better with one than without: split moves, as in Ueda et al. 2000,
-"SMEM algorithm for mixture models". A label that no text has is not found in that way.
+"SMEM algorithm for mixture models". A taker may itself have lost its texts to a third label, so that it has
+none left when it gives away those that it took: then it looks for its own in the same move. A label that no
+text has is not found in that way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -27,6 +29,8 @@ _SWEEPS = 3
 """Clusters of which a lost label may be looked for, one after the other."""
 _MOST_TRIALS = 48
 """Splits that are tried in all: each takes as long as the mixture's own rounds, by half."""
+_FURTHER = 4
+"""Splits that are tried for a taker that another split leaves without texts."""
 _ROUNDS = 4
 _HALVING_ROUNDS = 20
 
@@ -60,62 +64,129 @@ class Split:
         return given
 
 
+@dataclass(frozen=True)
+class Move:
+    """One split, or two: the taker of the first, which is left without texts, gets others by the second."""
+
+    splits: tuple[Split, ...]
+
+    @property
+    def labels(self) -> set[int]:
+        """All that give or get."""
+        return {label for split in self.splits for label in split.of_whom}
+
+    @property
+    def size(self) -> int:
+        """How many texts change their label."""
+        return sum(len(split.texts) for split in self.splits)
+
+    def of(self, r: Tensor) -> Tensor:
+        """`r` [n, |L|] after it."""
+        for split in self.splits:
+            r = split.of(r)
+        return r
+
+
 def find_lost_labels(fitting: Fitting, fit: Fit) -> Fit:
     """A better fit in which fewer labels are lost; `fit` itself where there is none."""
-    trials = _MOST_TRIALS
-    tried: set[tuple[int, int]] = set()
+    search = _Search(fitting)
     for _ in range(_SWEEPS):
-        fresh = ([s for s in each if s.of_whom not in tried] for each in proposals(fitting, fit.r))
-        likeliest = chain.from_iterable(splits[:2] for splits in fresh)
-        splits = sorted(likeliest, key=lambda split: -split.promise)[:trials]
-        trials -= len(splits)
-        kept = _kept(fitting, fit, splits)
-        takers = {split.taker for split in kept}
-        tried = {pair for pair in tried.union(s.of_whom for s in splits) if pair[1] not in takers}
-        if kept:
+        moves = search.better(fit)
+        if moves:
             r = fit.r
-            for split in kept:
-                r = split.of(r)
+            for move in moves:
+                r = move.of(r)
             fit = fitting.rounds(r, _ROUNDS)
     return fit
 
 
-def _kept(fitting: Fitting, fit: Fit, splits: list[Split]) -> list[Split]:
-    """Those that are better than none, and of each cluster the best one only."""
-    if not splits:
-        return []
-    without = fitting.rounds(fit.r, _ROUNDS).log_likelihood
-    better: list[tuple[float, Split]] = []
-    for split in splits:
-        found = fitting.rounds(split.of(fit.r), _ROUNDS)
-        is_lost = _is_lost(found.r)
-        is_worth_it = found.log_likelihood - without > _WORTH * len(split.texts)
-        if is_worth_it and not (is_lost[split.lost] or is_lost[split.taker]):
-            better.append((found.log_likelihood, split))
-    best = {split.taker: split for _, split in sorted(better, key=lambda each: each[0])}
-    return list(best.values())
+class _Search:
+    """Tries splits, each once for as long as its cluster stays as it is, and so many in all."""
+
+    def __init__(self, fitting: Fitting) -> None:
+        self._fitting = fitting
+        self._left = _MOST_TRIALS
+        self._tried: set[tuple[int, int]] = set()
+
+    def better(self, fit: Fit) -> list[Move]:
+        """Those that explain the texts better than none, the best ones first; no label is in two of them."""
+        splits = self._likeliest(fit.r)[: self._left]
+        if not splits:
+            return []
+        without = self._fitting.rounds(fit.r, _ROUNDS).log_likelihood
+        moves: list[Move] = []
+        for move, outcome in sorted(self._outcomes(fit.r, splits), key=lambda each: -each[1].log_likelihood):
+            is_worth_it = outcome.log_likelihood - without > _WORTH * move.size
+            is_alone = not any(move.labels & other.labels for other in moves)
+            if is_worth_it and is_alone and not outcome.is_lost[list(move.labels)].any():
+                moves.append(move)
+        changed = {label for move in moves for label in move.labels}
+        tried = self._tried | {split.of_whom for split in splits}
+        self._tried = {pair for pair in tried if pair[1] not in changed}
+        return moves
+
+    def _outcomes(self, r: Tensor, splits: Sequence[Split]) -> Iterator[tuple[Move, "_Outcome"]]:
+        """Of each split, and then of those that leave a taker without texts together with a further one."""
+        bereaved = []
+        for split in splits:
+            outcome = self._outcome(r, move := Move((split,)))
+            yield move, outcome
+            if outcome.is_lost[split.taker] and not outcome.is_lost[split.lost]:
+                bereaved.append(split)
+        for split in bereaved:
+            for further in self._further(r, split)[: self._left]:
+                yield (move := Move((split, further))), self._outcome(r, move)
+
+    def _outcome(self, r: Tensor, move: Move) -> "_Outcome":
+        self._left -= 1
+        fit = self._fitting.rounds(move.of(r), _ROUNDS)
+        return _Outcome(fit.log_likelihood, _is_lost(fit.r))
+
+    def _likeliest(self, r: Tensor) -> list[Split]:
+        """Of each lost label both halves of the likeliest cluster that was not tried yet."""
+        found = proposals(self._fitting, r, _is_lost(r).nonzero()[:, 0].tolist())
+        fresh = ([s for s in splits if s.of_whom not in self._tried] for splits in found.values())
+        return sorted(chain.from_iterable(splits[:2] for splits in fresh), key=_promise)
+
+    def _further(self, r: Tensor, first: Split) -> list[Split]:
+        """How the taker, which the first split leaves without texts, may find its own."""
+        return proposals(self._fitting, first.of(r), [first.taker])[first.taker][:_FURTHER]
 
 
-def proposals(fitting: Fitting, r: Tensor) -> list[list[Split]]:
-    """For each lost label both halves of each cluster in which its texts may be, the likeliest cluster first.
+@dataclass(frozen=True)
+class _Outcome:
+    """Of a move: the texts' log likelihood, and which labels are lost afterwards [|L|]."""
+
+    log_likelihood: float
+    is_lost: Tensor
+
+
+def proposals(fitting: Fitting, r: Tensor, wanted: Sequence[int]) -> dict[int, list[Split]]:
+    """For each wanted label both halves of each cluster that may have its texts, the likeliest cluster first.
 
     Args:
         fitting: Of n texts.
         r: How much they belong to each label [n, |L|].
+        wanted: Labels without texts of their own.
     """
     is_lost, has = _is_lost(r), r.argmax(-1)
-    found: dict[int, list[Split]] = {}
+    found: dict[int, list[Split]] = {label: [] for label in wanted}
     for teacher in range(len(fitting.p)):
         indices = fitting.label_space.indices(teacher)
-        lost = indices[is_lost[indices]].tolist()
-        if lost:
+        of_it = [label for label in indices.tolist() if label in found]
+        if of_it:
             says = indices[fitting.label_space.project(teacher, fitting.p[teacher]).argmax(-1)]
             halves = _Halves(fitting, teacher, has)
-            for label in lost:
+            for label in of_it:
                 takers = has[says == label].bincount(minlength=r.shape[1])
                 takers[is_lost] = 0
-                found.setdefault(label, []).extend(halves.for_label(label, takers))
-    return [sorted(splits, key=lambda split: -split.promise) for splits in found.values()]
+                takers[label] = 0
+                found[label] += halves.for_label(label, takers)
+    return {label: sorted(splits, key=_promise) for label, splits in found.items()}
+
+
+def _promise(split: Split) -> float:
+    return -split.promise
 
 
 def _is_lost(r: Tensor) -> Tensor:

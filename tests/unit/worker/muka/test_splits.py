@@ -1,6 +1,7 @@
 """Twins of two teachers, of which one takes all texts at first; and labels that the corpus has no text of."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from worker.muka.fitting import Fit
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence
 from worker.muka.methods.consensus import Consensus
-from worker.muka.splits import Split, two_means
+from worker.muka.splits import Move, Split, two_means
 
 PER_LABEL = 25
 LABELS = (("flight", "hotel", "timezone", "visa"), ("alarm", "time", "weather", "joke"))
@@ -157,45 +158,140 @@ def test_points_that_are_all_the_same_have_no_halves():
     assert half.all() or not half.any()
 
 
-class Told:
-    """Rounds that come to what they are told, by the label that is given texts."""
+CHAIN = (("spelling", "flight", "hotel"), ("translate", "alarm", "joke"), ("language", "song", "radio"))
+TAKER = {"spelling": "translate", "translate": "language"}
 
-    def __init__(self, outcomes: dict[int | None, tuple[float, list[float]]]) -> None:
+
+def chain(seed: int) -> tuple[Evidence, list[str]]:
+    """Three teachers: `translate` takes the texts of `spelling`, and `language` takes those of `translate`.
+
+    So only `spelling` has no texts, but when it gets them back, `translate` has none. With the evidence comes
+    the label of each text.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    every = [name for labels in CHAIN for name in labels]
+    names = [name for name in every for _ in range(PER_LABEL)]
+    answers = []
+    for own in CHAIN:
+        features, logits = [], []
+        for name in names:
+            noise, taker = torch.randn(WIDTH, generator=generator), TAKER.get(name)
+            place, sharpness, answer = 5 * _axis(8 + every.index(name)) + 0.8 * noise, 1.0, 1
+            if name in own:
+                answer, sharpness = own.index(name), 1.0 if taker else 6.0
+                place = 8 * _axis(answer) + 0.3 * noise
+            elif taker in own:
+                answer, sharpness = own.index(taker), 12.0
+                place = 6 * _axis(answer) + 3 * _axis(5) + 0.6 * noise
+            features.append(place)
+            logits.append(sharpness * torch.nn.functional.one_hot(torch.tensor(answer), 3).float())
+        answers.append(outputs(torch.stack(logits), features=torch.stack(features)))
+    return Evidence(LabelSpace.union(CHAIN), answers), names
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_taker_whose_own_texts_went_to_a_third_label_finds_them_in_the_same_move(seed, monkeypatch):
+    evidence, names = chain(seed)
+    assert labelled(evidence) == names
+    monkeypatch.setattr(splits, "_FURTHER", 0)
+    said = labelled(chain(seed)[0])
+    assert "spelling" not in said, "one split alone does not find it"
+    assert [name for name, true in zip(said, names, strict=True) if true == "translate"] == (
+        ["language"] * PER_LABEL
+    )
+
+
+Counts = tuple[int, int, int, int]
+
+
+class Told:
+    """Rounds that come to what they are told, by how many texts each label is given."""
+
+    def __init__(self, outcomes: dict[Counts, tuple[float, list[float]]]) -> None:
         self._outcomes = outcomes
+        self.asked: list[Counts] = []
 
     def rounds(self, r: Tensor, _: int) -> Fit:
-        given = r[:, :2].sum(0).nonzero()[:, 0].tolist()
-        log_likelihood, texts = self._outcomes[given[0] if given else None]
+        given = tuple(r.sum(0).int().tolist())
+        self.asked.append(given)
+        log_likelihood, texts = self._outcomes[given]
         spread = torch.tensor(texts) / len(r)
         return Fit(None, spread.expand(len(r), -1), log_likelihood)
 
 
-class TestWhichSplitsAreKept:
+class TestWhichMovesAreMade:
     """Labels 0 and 1 are lost among 40 texts; 2 and 3 have 20 each."""
 
-    NONE = (0.0, [0.0, 0.0, 20.0, 20.0])
+    NOTHING: ClassVar = {(0, 0, 20, 20): (0.0, [0.0, 0.0, 20.0, 20.0])}
     R = torch.nn.functional.one_hot(torch.arange(40) // 20 + 2, 4).float()
+    FIRST = Split(0, 2, torch.arange(8), 1.0)
+    GIVEN = (8, 0, 12, 20)
 
-    def kept(self, outcomes: dict[int | None, tuple[float, list[float]]], *tried: Split) -> list[Split]:
-        told = Told({None: self.NONE, **outcomes})
-        return splits._kept(told, Fit(None, self.R, 0.0), list(tried))
+    def search(
+        self,
+        outcomes: dict[Counts, tuple[float, list[float]]],
+        *tried: Split,
+        further: Sequence[Split] = (),
+    ) -> splits._Search:
+        search = splits._Search(Told(self.NOTHING | outcomes))
+        search._likeliest = lambda _: list(tried)
+        search._further = lambda _, first: list(further) if first is self.FIRST else []
+        return search
+
+    def made(self, outcomes: dict[Counts, tuple[float, list[float]]], *tried: Split, **other) -> list[Move]:
+        return self.search(outcomes, *tried, **other).better(Fit(None, self.R, 0.0))
 
     def test_one_that_explains_the_texts_better(self):
-        split = Split(0, 2, torch.arange(8), 1.0)
-        assert self.kept({0: (17.0, [8.0, 0.0, 12.0, 20.0])}, split) == [split]
+        assert self.made({self.GIVEN: (17.0, [8.0, 0.0, 12.0, 20.0])}, self.FIRST) == [Move((self.FIRST,))]
 
     def test_but_not_for_less_than_two_a_text(self):
-        split = Split(0, 2, torch.arange(8), 1.0)
-        assert self.kept({0: (16.0, [8.0, 0.0, 12.0, 20.0])}, split) == []
+        assert self.made({self.GIVEN: (16.0, [8.0, 0.0, 12.0, 20.0])}, self.FIRST) == []
 
     @pytest.mark.parametrize("texts", [[2.9, 0.0, 17.1, 20.0], [17.1, 0.0, 2.9, 20.0]])
     def test_nor_where_one_of_both_is_lost_afterwards(self, texts):
-        split = Split(0, 2, torch.arange(8), 1.0)
-        assert self.kept({0: (100.0, texts)}, split) == []
+        assert self.made({self.GIVEN: (100.0, texts)}, self.FIRST) == []
 
     def test_of_two_of_the_same_cluster_the_better_one(self):
-        first, second = Split(0, 2, torch.arange(8), 1.0), Split(1, 2, torch.arange(8), 2.0)
+        second = Split(1, 2, torch.arange(6), 2.0)
         texts = [8.0, 8.0, 12.0, 20.0]
-        assert self.kept({0: (30.0, texts), 1: (20.0, texts)}, first, second) == [first]
-        other = Split(1, 3, torch.arange(20, 28), 2.0)
-        assert self.kept({0: (30.0, texts), 1: (20.0, texts)}, first, other) == [other, first]
+        outcomes = {self.GIVEN: (30.0, texts), (0, 6, 14, 20): (20.0, texts)}
+        assert self.made(outcomes, self.FIRST, second) == [Move((self.FIRST,))]
+        other = Split(1, 3, torch.arange(20, 26), 2.0)
+        outcomes = {self.GIVEN: (20.0, texts), (0, 6, 20, 14): (30.0, texts)}
+        assert self.made(outcomes, self.FIRST, other) == [Move((other,)), Move((self.FIRST,))]
+
+    def test_of_two_for_the_same_label_the_better_one(self):
+        second, texts = Split(0, 3, torch.arange(20, 26), 1.0), [8.0, 0.0, 12.0, 20.0]
+        outcomes = {self.GIVEN: (20.0, texts), (6, 0, 20, 14): (30.0, texts)}
+        assert self.made(outcomes, self.FIRST, second) == [Move((second,))]
+
+    FURTHER = Split(2, 3, torch.arange(30, 40), 1.0)
+    BOTH = (8, 0, 22, 10)
+
+    def test_two_together_where_the_first_leaves_its_taker_without_texts(self):
+        outcomes = {self.GIVEN: (5.0, [20.0, 0.0, 0.0, 20.0]), self.BOTH: (37.0, [20.0, 0.0, 10.0, 10.0])}
+        assert self.made(outcomes, self.FIRST, further=[self.FURTHER]) == [Move((self.FIRST, self.FURTHER))]
+
+    @pytest.mark.parametrize(
+        ("log_likelihood", "texts"),
+        [
+            (36.0, [20.0, 0.0, 10.0, 10.0]),
+            (100.0, [20.0, 0.0, 18.0, 2.0]),
+            (100.0, [20.0, 0.0, 2.0, 18.0]),
+            (100.0, [2.0, 0.0, 19.0, 19.0]),
+        ],
+    )
+    def test_but_not_for_less_than_two_a_text_nor_where_one_of_the_three_is_lost(self, log_likelihood, texts):
+        outcomes = {self.GIVEN: (5.0, [20.0, 0.0, 0.0, 20.0]), self.BOTH: (log_likelihood, texts)}
+        assert self.made(outcomes, self.FIRST, further=[self.FURTHER]) == []
+
+    @pytest.mark.parametrize("texts", [[8.0, 0.0, 12.0, 20.0], [0.0, 0.0, 0.0, 40.0]])
+    def test_no_second_one_where_the_taker_keeps_texts_or_the_lost_label_gets_none(self, texts):
+        """The outcome of both together is not even asked for."""
+        assert self.made({self.GIVEN: (5.0, texts)}, self.FIRST, further=[self.FURTHER]) == []
+
+    def test_no_more_than_so_many_are_tried_in_all(self, monkeypatch):
+        monkeypatch.setattr(splits, "_MOST_TRIALS", 1)
+        search = self.search({self.GIVEN: (5.0, [20.0, 0.0, 0.0, 20.0])}, self.FIRST, further=[self.FURTHER])
+        assert [search.better(Fit(None, self.R, 0.0)) for _ in range(2)] == [[], []]
+        assert search._fitting.asked.count(self.GIVEN) == 1
