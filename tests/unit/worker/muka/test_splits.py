@@ -10,11 +10,11 @@ from torch import Tensor
 from tests.unit.worker.muka.evidence import outputs, permuted
 from worker.muka import splits
 from worker.muka.errors import StoppedError
-from worker.muka.fitting import Fit
+from worker.muka.fitting import Fit, Fitting
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence
 from worker.muka.methods.consensus import Consensus
-from worker.muka.splits import Move, Split, two_means
+from worker.muka.splits import Move, Split, proposals, two_means
 
 PER_LABEL = 25
 LABELS = (("flight", "hotel", "timezone", "visa"), ("alarm", "time", "weather", "joke"))
@@ -199,6 +199,19 @@ def test_a_taker_whose_own_texts_went_to_a_third_label_finds_them_in_the_same_mo
     assert [name for name, true in zip(said, names, strict=True) if true == "translate"] == (
         ["language"] * PER_LABEL
     )
+
+
+def test_no_label_is_offered_a_half_of_its_own_cluster():
+    evidence, names = chain(0)
+    space = evidence.label_space
+    p = [torch.softmax(each.logits, dim=-1) for each in evidence.outputs]
+    fitting = Fitting(space, [], [each.features for each in evidence.outputs], p, 2.0, lambda: None)
+    true = torch.tensor([space.label2id[name] for name in names])
+    r = torch.nn.functional.one_hot(true, len(space)).float()
+    flight = space.label2id["flight"]
+    offered = proposals(fitting, r, [flight])[flight]
+    assert offered, "the first teacher calls whatever it does not know a flight"
+    assert all(split.taker != flight for split in offered)
 
 
 Counts = tuple[int, int, int, int]
