@@ -33,8 +33,8 @@ OF_FAULTS = {"teacher_not_found", "teacher_gated", "reference_invalid", "custom_
 """Raised while a teacher is looked up, and told as a fault of the recipe."""
 OF_THE_HUB_DOOR = {"repo_not_found", "revision_not_found", "entry_not_found"}
 """Told in the Hub's own form."""
-NEVER_REFUSED = {"If-None-Match"}
-"""Passed over where it says nothing sensible."""
+NEVER_REFUSED = {"If-None-Match", "If-Range", "Range"}
+"""Passed over where they say nothing sensible."""
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +126,16 @@ def test_what_may_not_be_modified_shows_its_validator(document: Json) -> None:
         if "304" in operation["responses"]:
             for status in ("200", "304"):
                 assert "ETag" in operation["responses"][status]["headers"], name
+
+
+def test_what_may_be_asked_for_in_part_says_how(document: Json) -> None:
+    for name, operation in _operations(document):
+        asked = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "header"}
+        if "206" in operation["responses"]:
+            assert asked >= {"Range", "If-Range"}, name
+            assert "416" in operation["responses"], name
+        else:
+            assert not asked & {"Range", "If-Range"}, name
 
 
 def test_a_request_in_flight_says_when_to_ask_again(document: Json) -> None:
