@@ -109,16 +109,33 @@ def _line_run(name: str, seed: int, data: Path, methods: Mapping[str, Mapping[st
 def _print(console: Console, found: Mapping[str, Sequence[Results]]) -> None:
     """Mean accuracy and spread over the seeds: one column a way, one row a line."""
     ways = list(next(iter(found.values()))[0])[1:]
-    table = Table(title="Accuracy on the test, %: mean (standard deviation over seeds)", title_justify="left")
+    table = Table(
+        title="Accuracy on the test, %: mean (standard deviation over seeds), classes that are gone",
+        title_justify="left",
+    )
     for heading in ("", "best teacher", "largest logit", "ensemble", *ways):
         table.add_column(heading, justify="right" if heading else "left")
     for name, results in found.items():
         teachers = [each["teachers"] for each in results]
         together = [[each[way] for each in teachers] for way in ("largest logit", "ensemble")]
         columns = [[max(each["alone"]) for each in teachers], *together]
-        columns += [[each[way]["accuracy"] for each in results] for way in ways]
-        table.add_row(name, *map(_mean_and_spread, columns))
+        students = [_accuracy([each[way] for each in results]) for way in ways]
+        table.add_row(name, *map(_mean_and_spread, columns), *students)
     console.print(table)
+    for told in lost_classes(found):
+        console.print(told)
+
+
+def lost_classes(found: Mapping[str, Sequence[Results]]) -> list[str]:
+    """Each class that has vanished for the student of consensus in a run, and how `muka`'s knows it there."""
+    return [
+        f"{name}: {label} is gone with consensus; muka finds {each['muka']['recall'][label]:.0%} of its texts"
+        for name, results in found.items()
+        for each in results
+        if {"consensus", "muka"} <= each.keys()
+        for label, recall in each["consensus"]["recall"].items()
+        if recall == 0.0
+    ]
 
 
 def _print_choices(console: Console, found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
@@ -133,15 +150,22 @@ def _print_choices(console: Console, found: Mapping[str, Sequence[Mapping[str, f
 
 def _print_heads(console: Console, found: Mapping[str, Sequence[Results]]) -> None:
     ways = list(next(iter(found.values()))[0])
-    table = Table(title="Accuracy on the test, % (classes that vanished)", title_justify="left")
+    table = Table(
+        title="Accuracy on the test, %: mean (standard deviation), classes that are gone",
+        title_justify="left",
+    )
     for heading in ("", *ways):
         table.add_column(heading, justify="right" if heading else "left")
     for name, results in found.items():
-        columns = [[each[way] for each in results] for way in ways]
-        accuracies = [_mean_and_spread([each["accuracy"] for each in column]) for column in columns]
-        vanished = [statistics.fmean(each["vanished"] for each in column) for column in columns]
-        table.add_row(name, *(f"{a} ({v:.1f})" for a, v in zip(accuracies, vanished, strict=True)))
+        table.add_row(name, *(_accuracy([each[way] for each in results]) for way in ways))
     console.print(table)
+
+
+def _accuracy(results: Sequence[Mapping[str, Any]]) -> str:
+    """Of a student in some runs, and how many classes have vanished on average, if any."""
+    vanished = statistics.fmean(each["vanished"] for each in results)
+    accuracy = _mean_and_spread([each["accuracy"] for each in results])
+    return f"{accuracy}, {vanished:.1f} gone" if vanished else accuracy
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:

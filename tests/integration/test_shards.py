@@ -313,7 +313,7 @@ class TestSharing:
             assert shards.computation_of(session, holder.job_id, 1) is None
 
     def test_a_helper_that_does_everything_is_told_as_well(
-        self, settings: Settings, database: Database, holder: Lease
+        self, settings: Settings, database: Database, holder: Lease, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self._show(database)
         helped: list[Unit] = []
@@ -324,7 +324,7 @@ class TestSharing:
             while claim := take(database, holder.job_id):
                 assert finish(database, claim)
 
-        sharing._call = do_everything  # type: ignore[method-assign]
+        monkeypatch.setattr(sharing, "_call", do_everything)
         assert list(sharing.share(UNITS, helped.append)) == []
         assert helped == UNITS
         assert messages_of(database, holder.job_id)[-1] == "6 shards were computed by helper 6"

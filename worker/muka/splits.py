@@ -10,7 +10,7 @@ none left when it gives away those that it took: then it looks for its own in th
 text has is not found in that way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -146,7 +146,7 @@ class _Search:
         """Of each lost label both halves of the likeliest cluster that was not tried yet."""
         found = proposals(self._fitting, r, _is_lost(r).nonzero()[:, 0].tolist())
         fresh = ([s for s in splits if s.of_whom not in self._tried] for splits in found.values())
-        return sorted(chain.from_iterable(splits[:2] for splits in fresh), key=_promise)
+        return _by_promise(chain.from_iterable(splits[:2] for splits in fresh))
 
     def _further(self, r: Tensor, first: Split) -> list[Split]:
         """How the taker, which the first split leaves without texts, may find its own."""
@@ -182,11 +182,11 @@ def proposals(fitting: Fitting, r: Tensor, wanted: Sequence[int]) -> dict[int, l
                 takers[is_lost] = 0
                 takers[label] = 0
                 found[label] += halves.for_label(label, takers)
-    return {label: sorted(splits, key=_promise) for label, splits in found.items()}
+    return {label: _by_promise(splits) for label, splits in found.items()}
 
 
-def _promise(split: Split) -> float:
-    return -split.promise
+def _by_promise(splits: Iterable[Split]) -> list[Split]:
+    return sorted(splits, key=lambda split: -split.promise)
 
 
 def _is_lost(r: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks._quality_lines import ALL_LINES, Line
+from benchmarks.quality import lost_classes
 
 
 @pytest.fixture
@@ -64,3 +65,15 @@ def test_strangers_belong_to_no_teacher_and_stay_out_of_the_test(data):
 def test_data_that_is_not_there_is_told(tmp_path):
     with pytest.raises(FileNotFoundError):
         _line("").split(tmp_path, seed=1)
+
+
+def test_what_consensus_has_lost_is_told_together_with_what_muka_knows_of_it():
+    run = {
+        "consensus": {"recall": {"a": 0.0, "b": 0.0, "c": 0.9}},
+        "muka": {"recall": {"a": 0.0, "b": 0.25, "c": 0.0}},
+    }
+    alone = {"consensus": {"recall": {"a": 0.0}}}
+    assert lost_classes({"line": [run], "only consensus": [alone]}) == [
+        "line: a is gone with consensus; muka finds 0% of its texts",
+        "line: b is gone with consensus; muka finds 25% of its texts",
+    ]
