@@ -83,7 +83,10 @@ def test_ctrl_c_leaves_the_job_alone(server: ScriptedServer) -> None:
         while len(server.seen("GET", URL)) < 2 and time.monotonic() < until:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
+        try:
+            _, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "Jobs go on" in told
     assert "Traceback" not in told
