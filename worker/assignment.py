@@ -76,7 +76,7 @@ class Assignment:
         """
         texts, teachers = self.corpus.texts, len(self.resolved.teachers)
         held_out = self.evaluation_corpus.texts if self.evaluation_corpus else 0
-        passes = 1 + getattr(self.recipe.method, "mc_samples", 0)
+        passes = 1 + self.recipe.method.passes
         students = int(self.recipe.method.trains_student)
         work: dict[Stage, float] = {
             Stage.SCORING: texts * teachers * passes,

@@ -94,16 +94,20 @@ def thread_count(settings: Settings) -> int:
     return settings.threads if settings.threads is not None else usable_cores()
 
 
-def openmp_environment(settings: Settings) -> dict[str, str]:
-    """OpenMP's threads must be counted before torch loads. Spinning ones steal cores from each other."""
+def thread_environment(settings: Settings) -> dict[str, str]:
+    """Threads of OpenMP (torch) and rayon (tokenizers) must be counted before they are loaded.
+
+    OpenMP's that spin would steal cores from each other.
+    """
     counted = {"GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "0")}
-    if settings.threads is not None or "OMP_NUM_THREADS" not in os.environ:
-        counted["OMP_NUM_THREADS"] = str(thread_count(settings))
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        if settings.threads is not None or name not in os.environ:
+            counted[name] = str(thread_count(settings))
     return counted
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    return {**os.environ, **openmp_environment(settings), "MUKA_DIE_WITH_PARENT": str(os.getpid())}
+    return {**os.environ, **thread_environment(settings), "MUKA_DIE_WITH_PARENT": str(os.getpid())}
 
 
 def _how(status: int) -> str:

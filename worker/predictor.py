@@ -18,7 +18,7 @@ from app.prediction_queue import PredictionInbox, Taken
 from app.processes import die_with_parent
 from app.settings import Settings, get_settings
 from app.storage import configured_store
-from worker.child import openmp_environment
+from worker.child import thread_environment
 from worker.warm_students import WarmStudents
 
 log = logging.getLogger("predictor")
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str]) -> None:
     if settings.broker_url is None:
         sys.exit("set MUKA_BROKER_URL to the service's Redis")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s predictor %(levelname)s %(message)s")
-    os.environ |= openmp_environment(settings)
+    os.environ |= thread_environment(settings)
     inbox = PredictionInbox(settings.broker_url)
     predictor = Predictor(settings, inbox, idle_seconds)
     for number in (signal.SIGTERM, signal.SIGINT):

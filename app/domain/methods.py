@@ -21,6 +21,8 @@ CATALOGUE: Mapping[str, Any] = json.loads(Path(__file__).with_name("methods.json
 DEFAULT = "consensus"
 """The library's."""
 
+_UNSAMPLED_SCORES = {"energy"}
+"""As the library has them: they look at no dropout pass."""
 _TYPES: Mapping[str, Any] = {"boolean": bool, "integer": int, "number": FiniteFloat}
 _LIMITS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le"}
 
@@ -34,6 +36,16 @@ class MethodSpec(Part):
     def trains_student(self) -> bool:
         """False where what the teachers say together is the answer, and all that the job makes."""
         return bool(CATALOGUE[self.name]["trains_student"])
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the settings of Monte-Carlo dropout count."""
+        return getattr(self, "score", None) not in _UNSAMPLED_SCORES
+
+    @property
+    def passes(self) -> int:
+        """Dropout passes of a text through each teacher, at most."""
+        return int(getattr(self, "mc_samples", 0)) if self.is_sampled else 0
 
 
 def _spec(name: str, entry: Mapping[str, Any]) -> type[MethodSpec]:

@@ -71,7 +71,7 @@ def estimate(
         reports: of finished jobs.
         passes: texts that would still go through the teachers, where stored outputs were looked for.
     """
-    samples = int(getattr(recipe.method, "mc_samples", 0))
+    samples = recipe.method.passes
     per_text = sum(1 if facts.can_be_sampled is False else 1 + samples for facts in teachers)
     if passes is None and texts is not None:
         passes = per_text * texts

@@ -14,12 +14,14 @@ from worker.muka.errors import OutOfMemoryError_
 
 T = TypeVar("T")
 
-_CPU_MESSAGES = (
+_MESSAGES = (
     "can't allocate memory",
     "cannot allocate memory",
     "not enough memory",
     "out of memory",
     "could not create a primitive",  # oneDNN, whose kernels take memory of their own
+    "cublas_status_alloc_failed",
+    "cudnn_status_alloc_failed",
 )
 
 
@@ -29,7 +31,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _CPU_MESSAGES)
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _MESSAGES)
 
 
 def release_memory() -> None:

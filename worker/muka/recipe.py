@@ -7,6 +7,8 @@ from typing import Literal
 from worker.muka.parameters import one_of, within
 
 SCORES = ("entropy", "max_probability", "bald", "energy")
+UNSAMPLED_SCORES = frozenset({"energy"})
+"""Those that look at the deterministic pass alone."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Integration = Literal["soft", "hard"]

@@ -78,6 +78,7 @@ class ShardSampler:
     A stack of passes is a function of (seed, teacher, shard, its first pass and their number) and the rows
     asked for; stacks can be taken in any order and on a part of the shard, so that sampling can go over
     several teachers together. The passes of a text go through the model together: more texts of one length.
+    One by one they go through a model that has one mask for all texts of a batch.
     """
 
     def __init__(
@@ -107,6 +108,8 @@ class ShardSampler:
 
     def dropout_passes(self, first: int, count: int, rows: Rows) -> Tensor:
         """softmax(z^(k)) of the texts `rows`, for `count` dropout masks: [len(rows), count, C] float32."""
+        if count > 1 and self._teacher.drops_for_all_texts:
+            return torch.cat([self.dropout_passes(first + i, 1, rows) for i in range(count)], dim=1)
         model, seed = self._teacher.model, self._seed_of_stack(first, count)
         with enable_dropout(model), seeded_dropout(model, seed, self._teacher.device):
             logits = self._run(np.repeat(rows, count)).logits

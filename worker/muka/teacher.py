@@ -3,9 +3,11 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import (
@@ -15,7 +17,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from worker.muka.batching import padding_id
+from worker.muka.batching import padding_id, tokenise
 from worker.muka.errors import TeacherNotClassifierError, TeacherNotFoundError
 from worker.muka.forward import usable_positions
 from worker.muka.label_space import teacher_labels
@@ -29,8 +31,10 @@ from worker.muka.model_folder import (
 )
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
-from worker.muka.uncertainty import dropout_modules
+from worker.muka.uncertainty import dropout_modules, drops_for_all_texts
 
+_SOME_TEXTS = 7
+"""A prime number."""
 _ONE_LABEL_HINT = "A teacher classifies a text into one of at least two classes."
 
 
@@ -71,6 +75,13 @@ class Teacher:
     def has_dropout(self) -> bool:
         """Whether Monte-Carlo dropout can sample this teacher (some dropout layer has p > 0)."""
         return bool(dropout_modules(self.model))
+
+    @cached_property
+    def drops_for_all_texts(self) -> bool:
+        """Whether the texts of a batch share some dropout mask; see `worker.muka.uncertainty`."""
+        texts = tokenise(self.tokenizer, ["a"] * _SOME_TEXTS, self.max_length)
+        batch = texts.collate(np.arange(_SOME_TEXTS), self.device)
+        return drops_for_all_texts(self.model, batch)
 
     @property
     def device(self) -> torch.device:

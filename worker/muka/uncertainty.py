@@ -35,6 +35,28 @@ def _rate(module: nn.Module) -> float:
     return float(rate) if isinstance(rate, int | float) else 0.0
 
 
+def drops_for_all_texts(model: nn.Module, batch: Mapping[str, Tensor]) -> bool:
+    """Whether some dropout layer draws one mask for all texts of a batch, as DeBERTa's of positions does.
+
+    In such a model the passes of a text must not share a batch: they would share that mask.
+
+    Args:
+        model: A classifier.
+        batch: Its input for some texts, best a prime number of them: the first dimension of what a layer is
+            given is a multiple of it, or else that layer knows no texts.
+    """
+    texts, found = len(batch["input_ids"]), []
+    look = lambda _, inputs: found.append(inputs[0].shape[0] % texts != 0)  # noqa: E731
+    hooks = [layer.register_forward_pre_hook(look) for layer in dropout_modules(model)]
+    try:
+        with torch.inference_mode():
+            model(**batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(found)
+
+
 @contextmanager
 def enable_dropout(model: nn.Module) -> Iterator[None]:
     """Put the dropout modules, and nothing else, into train mode for the block.
@@ -59,15 +81,17 @@ class TeacherBelief:
 
     Attributes:
         mean_probabilities: p̂ [n, c] float32, over the c distinct kept labels of the teacher.
-        logits: z [n, C] float32 of the deterministic pass, over all its classes.
+        logits: z [n, k] float32 of the deterministic pass, over the classes whose labels are kept.
         pass_entropy: [n] float32, the mean over dropout passes of each pass's entropy (nats, over C).
         sampled_entropy: [n] float32, the entropy of the mean over passes (nats, over C).
+        num_classes: C, with those that are dropped.
     """
 
     mean_probabilities: Tensor
     logits: Tensor
     pass_entropy: Tensor
     sampled_entropy: Tensor
+    num_classes: int
 
 
 def entropy(p: Tensor) -> Tensor:
@@ -94,7 +118,11 @@ def entropy_of_mean(belief: TeacherBelief) -> Tensor:
 
 
 def max_probability(belief: TeacherBelief) -> Tensor:
-    """The largest mean probability, moved so that a uniform answer scores 0: [n] in [0, 1]."""
+    """The largest mean probability (Hendrycks and Gimpel 2017), moved so that a uniform answer scores 0.
+
+    Returns:
+        u [n] in [0, 1].
+    """
     chance = 1.0 / belief.mean_probabilities.shape[-1]
     return ((belief.mean_probabilities.amax(-1) - chance) / (1.0 - chance)).clamp(0.0, 1.0)
 
@@ -102,14 +130,24 @@ def max_probability(belief: TeacherBelief) -> Tensor:
 def bald(belief: TeacherBelief) -> Tensor:
     """One minus the normalised mutual information of prediction and weights (Houlsby et al. 2011).
 
-    Where all passes agree, the score is 1, even if they agree on a uniform answer: [n] in [0, 1].
+    Where all passes agree, the score is 1, even if they agree on a uniform answer, or on a class that is
+    dropped: entropies of single passes are known over all classes only.
+
+    Returns:
+        u [n] in [0, 1].
     """
     information = belief.sampled_entropy - belief.pass_entropy
-    return (1.0 - information / math.log(belief.logits.shape[-1])).clamp(0.0, 1.0)
+    return (1.0 - information / math.log(belief.num_classes)).clamp(0.0, 1.0)
 
 
 def energy(belief: TeacherBelief) -> Tensor:
-    """The negative free energy log Σ exp z - log C (Liu et al. 2020), squeezed into (0, 1) by softsign."""
+    """The negative free energy log Σ exp z - log k (Liu et al. 2020), squeezed into (0, 1) by softsign.
+
+    It looks at the deterministic pass alone.
+
+    Returns:
+        u [n] in (0, 1).
+    """
     negative_energy = belief.logits.logsumexp(-1) - math.log(belief.logits.shape[-1])
     return 0.5 + 0.5 * functional.softsign(negative_energy)
 

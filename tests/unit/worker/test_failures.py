@@ -61,6 +61,10 @@ def test_the_error_s_own_hint_is_better_than_the_table_s() -> None:
         (torch.OutOfMemoryError("CUDA out of memory"), FailureCode.OUT_OF_MEMORY),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), FailureCode.OUT_OF_MEMORY),
         (RuntimeError("could not create a primitive"), FailureCode.OUT_OF_MEMORY),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+            FailureCode.OUT_OF_MEMORY,
+        ),
         (RuntimeError("unable to mmap 7 bytes: Cannot allocate memory (12)"), FailureCode.OUT_OF_MEMORY),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), FailureCode.OUT_OF_MEMORY),
         (RuntimeError("/secret/path exploded"), FailureCode.INTERNAL),

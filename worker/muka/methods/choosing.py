@@ -9,7 +9,7 @@ from torch import Tensor
 from worker.muka.methods.interface import Evidence, Method, TeacherChoice
 from worker.muka.parameters import parameter
 from worker.muka.recipe import SCORES as SCORE_NAMES
-from worker.muka.recipe import Sampling
+from worker.muka.recipe import UNSAMPLED_SCORES, Sampling
 from worker.muka.scoring import TeacherOutputs
 from worker.muka.supervision import golden_supervision, integration_weights, margins
 from worker.muka.uncertainty import SCORES, TeacherBelief, entropy
@@ -25,7 +25,10 @@ class ChoosingMethod(Method):
         choices=("soft", "hard"),
     )
     score: str = parameter(
-        "entropy", "The certainty score u of a teacher; `entropy` is the paper's.", choices=SCORE_NAMES
+        "entropy",
+        "The certainty score u of a teacher; `entropy` is the paper's. `energy` needs no dropout passes, and "
+        "takes none.",
+        choices=SCORE_NAMES,
     )
     mc_samples: int = parameter(
         16,
@@ -41,18 +44,21 @@ class ChoosingMethod(Method):
     )
     adaptive_bound: float = parameter(
         0.02,
-        "With `adaptive`: a margin above this plus two standard errors is decided.",
+        "With `adaptive`: a margin above this plus two standard errors (more for few passes, by Student's t) "
+        "is decided; both shrink as K comes nearer.",
         minimum=0.0,
         maximum=1.0,
     )
-    temperature: float = parameter(0.2, "tau of the soft weights.", above=0.0, maximum=100.0)
+    temperature: float = parameter(0.2, "tau of the soft weights.", minimum=1e-6, maximum=100.0)
     teacher_temperature: float = parameter(
-        1.0, "T on the logits of teachers and student.", above=0.0, maximum=100.0
+        1.0, "T on the logits of teachers and student.", minimum=1e-6, maximum=100.0
     )
 
     @property
     def sampling(self) -> Sampling:
-        """K dropout passes, or up to K."""
+        """K dropout passes, or up to K; none for a score that does not look at them."""
+        if self.score in UNSAMPLED_SCORES:
+            return Sampling(score=self.score)
         bound = self.adaptive_bound if self.adaptive else None
         return Sampling(passes=self.mc_samples, seed=self.mc_seed, adaptive_bound=bound, score=self.score)
 
@@ -75,5 +81,8 @@ def teacher_scores(evidence: Evidence, score: str) -> Tensor:
 
 def _belief(evidence: Evidence, i: int, outputs: TeacherOutputs) -> TeacherBelief:
     p_hat = outputs.mc_probabilities
+    names = evidence.label_space.teachers[i]
+    classes = [index for index, name in enumerate(names) if name is not None]
+    logits = outputs.logits if len(classes) == len(names) else outputs.logits[:, classes]
     kept = evidence.label_space.project(i, p_hat)
-    return TeacherBelief(kept, outputs.logits, outputs.pass_entropy, entropy(p_hat))
+    return TeacherBelief(kept, logits, outputs.pass_entropy, entropy(p_hat), len(names))

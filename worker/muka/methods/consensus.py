@@ -44,10 +44,10 @@ class Consensus(Method):
     takes_parts: ClassVar[bool] = True
 
     temperature: float = parameter(
-        2.0, "tau of the soft weights, on log densities.", above=0.0, maximum=100.0
+        2.0, "tau of the soft weights, on log densities.", minimum=1e-6, maximum=100.0
     )
     teacher_temperature: float = parameter(
-        1.0, "T on the logits of teachers and student.", above=0.0, maximum=100.0
+        1.0, "T on the logits of teachers and student.", minimum=1e-6, maximum=100.0
     )
     reweight: Literal["margin", "none"] = parameter(
         "none",

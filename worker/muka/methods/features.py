@@ -27,7 +27,7 @@ class FeatureMethod(Method):
     teacher_temperature: float = parameter(
         5.0,
         "T on the logits of teachers and student; the loss is scaled by its square.",
-        above=0.0,
+        minimum=1e-6,
         maximum=100.0,
     )
     feature_weight: float = parameter(

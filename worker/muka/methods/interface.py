@@ -151,7 +151,8 @@ class TeacherChoice:
     Attributes:
         u: Scores [n, N] in [0, 1].
         w: Weights [n, N]; rows sum to one.
-        m: Margins [n], whether or not they weight the loss.
+        m: Margins [n], whether or not they weight the loss: the best teacher's lead over the second, of u, or
+            of w where u is not what the method chooses by.
     """
 
     u: Tensor

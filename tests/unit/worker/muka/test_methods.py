@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from worker.muka.forward import Answer
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence, GoldenKL, Muka, Supervision
 from worker.muka.recipe import SCORES
+from worker.muka.scoring import TeacherOutputs
 from worker.muka.uncertainty import entropy_score
 
 
@@ -70,6 +73,35 @@ class TestMuka:
         )
         made = Muka().supervise(evidence)
         assert made.choice.u[0, 0].item() == pytest.approx(0.0, abs=1e-5)
+
+    def test_energy_does_not_count_a_dropped_label(self):
+        names: list[list[str | None]] = [[None, "a", "b"], ["c", "d"]]
+        logits = torch.tensor([[50.0, math.log(3), math.log(5)]])
+        evidence = Evidence(LabelSpace.union(names), [outputs(logits), outputs(torch.zeros(1, 2))])
+        # as of ln 3 and ln 5 alone: see test_uncertainty
+        assert Muka(score="energy").supervise(evidence).choice.u[0, 0].item() == pytest.approx(
+            0.79047, abs=1e-5
+        )
+
+    def test_each_score_sees_what_it_is_made_of(self):
+        p_hat, passes = torch.tensor([[0.7, 0.3]]), torch.tensor([2], dtype=torch.int16)
+        sampled = TeacherOutputs(torch.tensor([[3.0, 5.0]]).log(), p_hat, passes, torch.tensor([0.509115]))
+        evidence = Evidence(LabelSpace.union([["a", "b"], ["c", "d"]]), [sampled, outputs(torch.zeros(1, 2))])
+        by_hand = {
+            "entropy": 1 - 0.610864 / math.log(2),
+            "bald": 1 - 0.101749 / math.log(2),
+            "max_probability": 0.4,
+            "energy": 0.79047,
+        }
+        found = {score: Muka(score=score).supervise(evidence).choice.u[0, 0].item() for score in SCORES}
+        assert found == pytest.approx(by_hand, abs=1e-5)
+
+    @pytest.mark.parametrize("integration", ["soft", "hard"])
+    def test_the_least_temperatures_leave_everything_finite(self, integration):
+        evidence = random_evidence(["a", "b"], ["c", "d"])
+        made = Muka(integration=integration, temperature=1e-6, teacher_temperature=1e-6).supervise(evidence)
+        assert made.columns["q"].isfinite().all()
+        torch.testing.assert_close(made.columns["q"].sum(-1), torch.ones(6))
 
     def test_teachers_with_more_classes_are_not_taken_for_less_certain(self):
         wide = entropy_score(torch.full((50,), 0.02), 50)

@@ -1,11 +1,13 @@
+import numpy as np
 import pytest
 import torch
 
-from tests.tiny_models import TEXTS, make_teacher
+from tests.tiny_models import ARCHITECTURES, TEXTS, make_teacher
 from worker.muka.errors import CorpusEmptyError, OutOfMemoryError_, StoppedError
 from worker.muka.recipe import Sampling
-from worker.muka.scoring import TeacherOutputs, score_shard
+from worker.muka.scoring import ShardSampler, TeacherOutputs, score_shard
 from worker.muka.teacher import Teacher
+from worker.muka.uncertainty import dropout_modules
 
 SETTINGS = {"sampling": Sampling(passes=3), "shard": 0, "max_length": 32}
 
@@ -48,13 +50,49 @@ def test_the_random_state_of_the_caller_is_left_alone(bank):
     assert torch.equal(torch.rand(1), expected)
 
 
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def any_teacher(request, tmp_path_factory) -> Teacher:
+    folder = make_teacher(tmp_path_factory.mktemp(request.param), ["a", "b", "c"], request.param)
+    return Teacher.load(folder, precision="float32")
+
+
 @pytest.mark.parametrize("budget", [1, 20, 10_000])
-def test_a_score_does_not_depend_on_batch_mates_or_padding(bank, travel, budget):
-    for teacher in (bank, travel):
-        whole = score_shard(teacher, TEXTS, **{**SETTINGS, "sampling": Sampling()}, token_budget=budget)
-        for i, text in enumerate(TEXTS):
-            alone = score_shard(teacher, [text], **{**SETTINGS, "sampling": Sampling()})
-            torch.testing.assert_close(whole.logits[i], alone.logits[0], atol=1e-5, rtol=1e-5)
+def test_a_score_does_not_depend_on_batch_mates_or_padding(any_teacher, budget):
+    settings = {**SETTINGS, "sampling": Sampling(), "features": True}
+    whole = score_shard(any_teacher, TEXTS, **settings, token_budget=budget)
+    for i, text in enumerate(TEXTS):
+        alone = score_shard(any_teacher, [text], **settings)
+        torch.testing.assert_close(whole.logits[i], alone.logits[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(whole.features[i], alone.features[0], atol=1e-5, rtol=1e-5)
+
+
+def test_the_passes_of_a_text_share_no_mask(any_teacher):
+    """Not of a single dropout layer: DeBERTa's of relative positions has one mask for a whole batch."""
+    sampler = ShardSampler(any_teacher, TEXTS[:1], seed=1, shard=0, max_length=32)
+    sampler.dropout_passes(0, 4, np.zeros(1, dtype=int))  # how it samples is settled with all layers
+    layers = dropout_modules(any_teacher.model)
+    rates = [layer.p for layer in layers]
+    try:
+        for alone in layers:
+            for layer in layers:
+                layer.p = 0.5 if layer is alone else 0.0
+            stacked = sampler.dropout_passes(0, 4, np.zeros(1, dtype=int))[0]
+            one_by_one = [sampler.dropout_passes(k, 1, np.zeros(1, dtype=int))[0, 0] for k in range(4)]
+            assert _distinct(stacked) == _distinct(one_by_one), "4, or 1 where the layer is never called"
+    finally:
+        for layer, rate in zip(layers, rates, strict=True):
+            layer.p = rate
+
+
+def _distinct(passes) -> int:
+    return len({tuple(p.tolist()) for p in passes})
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_only_debertas_positions_are_dropped_for_a_whole_batch(architecture, tmp_path):
+    teacher = Teacher.load(make_teacher(tmp_path, ["a", "b"], architecture), precision="float32")
+    assert teacher.drops_for_all_texts == (architecture == "deberta-v2")
+    assert not any(module._forward_pre_hooks for module in teacher.model.modules())
 
 
 def test_without_samples_the_deterministic_pass_is_the_score(bank):

@@ -38,7 +38,7 @@ class TestEntropyScore:
 def _belief(*passes: list[float]) -> TeacherBelief:
     p = torch.tensor([passes]).mean(1)
     each = torch.stack([entropy(torch.tensor([one])) for one in passes]).mean(0)
-    return TeacherBelief(p, torch.zeros(1, p.shape[-1]), each, entropy(p))
+    return TeacherBelief(p, torch.zeros(1, p.shape[-1]), each, entropy(p), p.shape[-1])
 
 
 class TestOtherScores:
@@ -53,10 +53,23 @@ class TestOtherScores:
     def test_bald_is_one_where_passes_agree_even_on_a_uniform_answer(self):
         assert bald(_belief([0.5, 0.5], [0.5, 0.5])).item() == pytest.approx(1.0)
 
+    def test_bald_of_two_passes_by_hand(self):
+        # H(.7, .3) = .610864 and the mean of H(.9, .1) = .325083 and H(.5, .5) = .693147 is .509115
+        assert bald(_belief([0.9, 0.1], [0.5, 0.5])).item() == pytest.approx(
+            1 - 0.101749 / math.log(2), abs=1e-5
+        )
+
+    def test_energy_by_hand(self):
+        # log(3 + 5) - log 2 = log 4 = 1.386294, and softsign(1.386294) = 1.386294 / 2.386294
+        logits = torch.tensor([[3.0, 5.0]]).log()
+        nothing = torch.zeros(1)
+        scores = energy(TeacherBelief(logits.softmax(-1), logits, nothing, nothing, 2))
+        assert scores.item() == pytest.approx(0.5 + 0.5 * 0.580941, abs=1e-5)
+
     def test_energy_grows_with_the_logits_and_stays_within_zero_and_one(self):
         logits = torch.tensor([[-50.0, -50.0], [0.0, 0.0], [5.0, 0.0], [500.0, 0.0]])
         nothing = torch.zeros(4)
-        scores = energy(TeacherBelief(logits.softmax(-1), logits, nothing, nothing))
+        scores = energy(TeacherBelief(logits.softmax(-1), logits, nothing, nothing, 2))
         assert scores.tolist() == sorted(scores.tolist())
         assert scores[1].item() == pytest.approx(0.5)
         assert scores.min() > 0
