@@ -1,7 +1,7 @@
 """What the teachers say about a corpus: what is on the shelf, and the rest by this worker and its helpers."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app.domain.shards import TOGETHER, Unit
@@ -37,6 +37,8 @@ class _Gathering:
     keys: Sequence[dict[Piece, str]]
     there: set[str]
     columns: Columns
+    features: bool
+    """Whether they are wanted here, or on the shelf alone."""
     reused: int = 0
     passes: int = 0
 
@@ -46,7 +48,8 @@ class _Gathering:
 
     def put(self, shard: int, outputs: TeacherOutputs, passes: int) -> None:
         """The answer for a shard, and the text passes that it took now."""
-        known = {name: tensor for name, tensor in vars(outputs).items() if tensor is not None}
+        wanted = outputs if self.features else replace(outputs, features=None)
+        known = {name: tensor for name, tensor in vars(wanted).items() if tensor is not None}
         self.columns.put(shard * SHARD_SIZE, known)
         self.reused += passes == 0
         self.passes += passes
@@ -64,16 +67,18 @@ def alone(units: Sequence[Unit], _on_helped: Callable[[Unit], None]) -> Iterator
 class Scoring:
     """Asks teachers about a corpus, shard by shard."""
 
-    def __init__(self, asking: Asking, scratch: Path, share: Share = alone) -> None:
+    def __init__(self, asking: Asking, scratch: Path, share: Share = alone, *, features: bool = True) -> None:
         """
         Args:
             asking: how.
             scratch: folder on whose disk the outputs lie while the job works with them.
+            features: whether the job works with what is asked for of them.
             share: who else computes.
         """  # noqa: D205, D212  (a class is documented at the class)
         self._asking = asking
         self._scratch = scratch
         self._share = share
+        self._features = features
 
     def score(self, teachers: Sequence[WaitingTeacher], texts: Texts) -> list[Scores]:
         """Outputs of every teacher: those on the shelf, and the missing ones computed and kept.
@@ -106,7 +111,7 @@ class Scoring:
         """Ask for everything at once, so that nobody removes what is there before its turn has come."""
         keys = [self._asking.keys(teacher, digest, shard) for shard, digest in enumerate(digests)]
         there = self._asking.shelf.need([key for of_shard in keys for key in of_shard.values()])
-        return _Gathering(teacher, keys, there, Columns(texts, self._scratch))
+        return _Gathering(teacher, keys, there, Columns(texts, self._scratch), self._features)
 
 
 @dataclass(frozen=True)

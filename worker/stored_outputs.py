@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import tokenizers
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -21,7 +22,7 @@ from worker.muka.recipe import Precision
 from worker.patience import Patience
 from worker.system_errors import error_number
 
-_FORMAT = 4
+_FORMAT = 5
 """Raised when worker.muka computes other numbers from the same inputs."""
 
 Tensors = dict[str, torch.Tensor]
@@ -35,7 +36,8 @@ _TENSORS = {
 
 def computation(precision: Precision, device: torch.device) -> Computation:
     """What this process computes numbers with."""
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, outputs {_FORMAT}"
+    libraries = ", ".join(f"{each.__name__} {each.__version__}" for each in (torch, transformers, tokenizers))
+    versions = f"{libraries}, outputs {_FORMAT}"
     return Computation(str(resolve(precision, device)).removeprefix("torch."), f"{device.type}, {versions}")
 
 

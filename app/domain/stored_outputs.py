@@ -13,7 +13,6 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
 
-from app.domain.methods import CATALOGUE
 from app.domain.recipe import Recipe
 
 PREFIX = "scores"
@@ -28,7 +27,7 @@ class Piece(StrEnum):
     LOGITS = "logits"
     """Of the deterministic pass."""
     FEATURES = "features"
-    """Of the deterministic pass, where a method wants them."""
+    """Of the deterministic pass, which has them at no cost."""
     SAMPLES = "samples"
     """What the dropout passes gave."""
 
@@ -55,7 +54,8 @@ class Asked:
         seed: Of the dropout masks.
         bound: Of adaptive sampling, which compares the teachers; None: exactly K passes.
         score: By which it compares them.
-        features: Whether pooled features are wanted.
+        features: Whether pooled features are asked for, too: about a corpus always, whatever the method, so
+            that the job with another one finds them.
         company: Digests and labels of all teachers.
     """
 
@@ -72,6 +72,8 @@ class Asked:
     def by(cls, recipe: Recipe, owner: str, company: tuple[tuple[str, tuple[str | None, ...]], ...]) -> Self:
         """What this recipe of the owner asks of the corpus."""
         settings = recipe.method.model_dump()
+        if not recipe.method.is_sampled:
+            settings = {"score": settings["score"]}
         return cls(
             owner=owner,
             max_length=recipe.training.max_length,
@@ -79,7 +81,7 @@ class Asked:
             seed=settings.get("mc_seed", 1),
             bound=settings.get("adaptive_bound") if settings.get("adaptive") else None,
             score=settings.get("score", "entropy"),
-            features="teacher_features" in CATALOGUE[recipe.method.name]["needs"],
+            features=True,
             company=company,
         )
 

@@ -93,7 +93,7 @@ class TestSuccess:
         assert report["choice"]["chosen_share"] == pytest.approx([chosen.count(i) / 24 for i in (0, 1)])
         for row in rows:
             assert sum(row["weights"]) == pytest.approx(1, abs=1e-5)
-            assert row["orphan"] == (max(row["certainty"]) < 0.5)
+            assert row["orphan"] == (max(row["certainty"]) < 0.5), "they are chosen by entropy"
             assert row["margin"] == pytest.approx(abs(row["certainty"][0] - row["certainty"][1]), abs=1e-5)
             assert all(0 <= nats <= math.log(3) for nats in row["entropy"])
             u = [1 - nats / math.log(labels) for nats, labels in zip(row["entropy"], (2, 3), strict=True)]
@@ -135,7 +135,7 @@ class TestSuccess:
         job_id = bench.job(checkpoints={"keep": 0})
         bench.run(job_id)
         assert list(bench.store.list(f"jobs/{job_id}")) == []
-        assert len(list(bench.store.list("scores"))) == 4, "logits and samples of each teacher"
+        assert len(list(bench.store.list("scores"))) == 6, "logits, features and samples of each teacher"
 
     def test_a_corpus_s_labels_are_never_read_by_the_training(self, bench: Bench) -> None:
         plain, labelled = (
@@ -192,7 +192,6 @@ class TestRepeating:
             ({"method": {"mc_seed": 2}}, 2),
             ({"method": {"name": "muka", "mc_samples": 1}}, 1),
             ({"training": {"max_length": 5}}, 3),
-            ({"whole_method": {"name": "dfa"}}, 1),
         ],
     )
     def test_what_the_teachers_do_see_is_asked_for_and_no_more(
@@ -206,8 +205,11 @@ class TestRepeating:
         [
             {"training": {"epochs": 1, "seed": 2}},
             {"method": {"temperature": 0.5, "score": "energy", "integration": "hard", "reweight": "none"}},
+            {"whole_method": {"name": "consensus"}},
             {"whole_method": {"name": "vanilla_kd"}},
             {"whole_method": {"name": "uhc", "teacher_temperature": 1.0}},
+            {"whole_method": {"name": "dfa"}},
+            {"whole_method": {"name": "cfl"}},
             {"student": {"layers": 1}},
         ],
     )
@@ -215,7 +217,7 @@ class TestRepeating:
         bench.run(bench.job())
         assert self._passes(bench, bench.job(**change)) == [0, 0]
 
-    def test_features_and_samples_that_are_wanted_later_complete_what_is_there(self, bench: Bench) -> None:
+    def test_samples_that_are_wanted_later_complete_what_is_there(self, bench: Bench) -> None:
         fresh = bench.job(whole_method={"name": "cfl"})
         assert self._passes(bench, fresh) == [len(TEXTS) * 2] * 2
         assert self._passes(bench, bench.job()) == [2 * len(TEXTS) * 2] * 2

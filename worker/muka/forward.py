@@ -31,8 +31,11 @@ def forward(model: PreTrainedModel, batch: Mapping[str, Tensor], *, features: bo
 
 
 def mean_pool(states: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Average of hidden states [b, L, width] over the tokens that the mask [b, L] marks: [b, width]."""
-    if attention_mask is None:
+    """Average of hidden states [b, L, width] over the tokens that the mask [b, L] marks: [b, width].
+
+    Over all positions where these are not tokens any more (Funnel pools them, Perceiver has latents).
+    """
+    if attention_mask is None or attention_mask.shape[1] != states.shape[1]:
         return states.mean(1)
     mask = attention_mask.to(states.dtype).unsqueeze(-1)
     return (states * mask).sum(1) / mask.sum(1).clamp_min(1)

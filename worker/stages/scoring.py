@@ -7,7 +7,7 @@ from pathlib import Path
 from app.domain.stored_outputs import Asked
 from worker.asking import Asking, WaitingTeacher
 from worker.corpus import Texts
-from worker.muka import Teacher
+from worker.muka import Need, Teacher
 from worker.scores import Scores, Scoring, Share, alone
 from worker.sharing import Sharing
 from worker.stages.run import Run
@@ -50,7 +50,9 @@ def _ask(
 ) -> list[Scores]:
     work, precision = run.assignment, run.training.precision
     shelf = Shelf(work.patience, computation(precision, run.device))
-    scoring = Scoring(Asking(shelf, asked, precision, on_texts, run.should_stop), run.scratch, share)
+    asking = Asking(shelf, asked, precision, on_texts, run.should_stop)
+    features = Need.TEACHER_FEATURES in run.method.needs
+    scoring = Scoring(asking, run.scratch, share, features=features)
     teachers = [waiting(run, index, run.folders.__getitem__) for index in range(len(work.resolved.teachers))]
     return scoring.score(teachers, texts)
 

@@ -44,7 +44,8 @@ class Desk:
     loaded: list[int] = field(default_factory=list)
     texts_done: float = 0.0
 
-    def score(self, sampling: Sampling, *, features: bool = False) -> list[Scores]:
+    def score(self, sampling: Sampling, *, features: bool = False, held: bool | None = None) -> list[Scores]:
+        """`features` are asked for; `held`: and given to the job, which is the same by default."""
         torch.set_num_threads(1)
         asked = Asked(
             owner="acme",
@@ -56,7 +57,7 @@ class Desk:
         )
         self.loaded, self.texts_done = [], 0.0
         asking = Asking(self.shelf, asked, "float32", self._count, lambda: False)
-        scoring = Scoring(asking, self.scratch)
+        scoring = Scoring(asking, self.scratch, features=features if held is None else held)
         texts = Texts.spooled([pa.array(TEXTS)], self.scratch)
         return scoring.score([WaitingTeacher(str(i), lambda i=i: self._load(i)) for i in range(2)], texts)  # type: ignore[misc]
 
@@ -140,6 +141,13 @@ def test_features_that_are_wanted_later_take_one_pass_and_leave_the_samples(desk
     assert later[0].outputs.features is not None
     assert same(first, later)
     assert passes(desk.score(FIXED, features=True)) == [0, 0]
+
+
+def test_features_that_a_job_does_not_work_with_are_on_the_shelf_for_the_next(desk: Desk) -> None:
+    assert desk.score(FIXED, features=True, held=False)[0].outputs.features is None
+    found = desk.score(Sampling(), features=True)
+    assert passes(found) == [0, 0]
+    assert found[0].outputs.features is not None
 
 
 @pytest.mark.parametrize("ruin", ["missing", "broken"])

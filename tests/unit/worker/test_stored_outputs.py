@@ -11,8 +11,8 @@ from app.domain.methods import SPECS
 from app.domain.recipe import Recipe
 from app.domain.stored_outputs import SHARD_TEXTS, Asked, Computation, Piece
 from app.storage.corpus_texts import digest, of_equal_size
-from worker.muka import SHARD_SIZE, Need, get_method
-from worker.muka.methods import METHODS
+from worker.muka import SHARD_SIZE, get_method
+from worker.muka.recipe import SCORES, UNSAMPLED_SCORES
 from worker.stored_outputs import computation
 
 HERE = Computation("float32", "cpu, torch 1")
@@ -94,9 +94,10 @@ def test_api_and_library_cut_shards_of_one_size() -> None:
     assert SHARD_TEXTS == SHARD_SIZE
 
 
+@pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize("name", SPECS)
-def test_what_a_recipe_asks_for_is_what_the_method_samples(name: str) -> None:
-    settings = {"adaptive": True, "adaptive_bound": 0.1, "mc_samples": 5, "mc_seed": 7, "score": "bald"}
+def test_what_a_recipe_asks_for_is_what_the_method_samples(name: str, score: str) -> None:
+    settings = {"adaptive": True, "adaptive_bound": 0.1, "mc_samples": 5, "mc_seed": 7, "score": score}
     taken = {each: value for each, value in settings.items() if each in SPECS[name].model_fields}
     method = get_method(name, **taken)
     recipe = Recipe.model_validate({"teachers": ["a", "b"], "corpus": "c", "method": {"name": name, **taken}})
@@ -108,7 +109,15 @@ def test_what_a_recipe_asks_for_is_what_the_method_samples(name: str) -> None:
         sampling.adaptive_bound,
         sampling.score,
     )
-    assert asked.features == (Need.TEACHER_FEATURES in METHODS[name].needs)
+    assert asked.passes == recipe.method.passes
+
+
+def test_a_score_that_looks_at_no_dropout_pass_takes_none() -> None:
+    assert get_method("muka", score="energy", mc_samples=5).sampling.passes == 0
+    assert all(
+        get_method("muka", score=each, mc_samples=5).sampling.passes == 5
+        for each in set(SCORES) - UNSAMPLED_SCORES
+    )
 
 
 def test_auto_is_what_it_means_on_this_machine() -> None:
