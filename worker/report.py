@@ -10,12 +10,21 @@ from torch import Tensor
 
 from app.domain.recipe import Recipe, Resolved, ResolvedStudent, ResolvedTeacher
 from app.persistence import events
+from app.persistence.tables import Corpus
 from worker.assignment import Assignment
-from worker.muka import DistilReport, Supervision, TeacherChoice, agreement, choice_statistics
-from worker.muka.evaluate import best_counts
+from worker.muka import (
+    DistilReport,
+    LabelSpace,
+    Supervision,
+    TeacherChoice,
+    agreement,
+    choice_statistics,
+    orphans,
+)
+from worker.muka.columns import spans
+from worker.muka.evaluate import ORPHAN_BELOW, best_counts
 from worker.plots import Picture
 from worker.scores import Scores
-from worker.text_table import ORPHAN_BELOW, orphans
 from worker.versions import version_of
 
 
@@ -26,6 +35,7 @@ def of_training(
     scores: Sequence[Scores],
     supervision: Supervision,
     choice: TeacherChoice,
+    entropy: Tensor,
     trained: DistilReport,
     predictions: Tensor,
 ) -> dict[str, Any]:
@@ -37,12 +47,19 @@ def of_training(
         scores: of each teacher.
         supervision: what the student was taught.
         choice: whom the method chose; where it chooses nobody, whom the teachers' certainty would.
+        entropy: of each teacher's answer in nats [n, N].
         trained: how the training went.
         predictions: the student's probabilities for the corpus, [n, |L|].
     """
     decides = supervision.choice is not None
     told = of_answers(
-        work, texts=texts, scores=scores, choice=choice, decides=decides, predictions=predictions
+        work,
+        texts=texts,
+        scores=scores,
+        choice=choice,
+        decides=decides,
+        entropy=entropy,
+        predictions=predictions,
     )
     told["training"] = asdict(trained)
     if "q" in supervision.columns:
@@ -58,6 +75,7 @@ def of_answers(
     scores: Sequence[Scores],
     choice: TeacherChoice,
     decides: bool,
+    entropy: Tensor,
     predictions: Tensor,
 ) -> dict[str, Any]:
     """Everything but a training, the evaluation and the times.
@@ -68,19 +86,16 @@ def of_answers(
         scores: of each teacher.
         choice: whom the teachers' certainty chooses, or the method.
         decides: whether the answers follow from that choice.
+        entropy: of each teacher's answer in nats [n, N].
         predictions: the answers' probabilities for the corpus, [n, |L|].
     """
     return {
         "labels": work.resolved.labels,
         "teachers": [_teacher(work, index, found) for index, found in enumerate(scores)],
-        "corpus": {
-            "id": work.corpus.id,
-            "texts": len(texts),
-            "content_sha256": work.corpus.content_sha256,
-        },
+        "corpus": corpus_facts(work.corpus) | {"texts": len(texts)},
         "method": work.recipe.method.model_dump(),
         "choice": {"decides": decides, **asdict(choice_statistics(choice))},
-        "orphans": _orphans(choice, texts=len(texts)),
+        "orphans": _orphans(work.resolved, entropy),
         "predicted_labels": _counts(predictions, work.resolved.labels),
         "versions": _versions(),
     }
@@ -96,11 +111,7 @@ def of_checkpoint(work: Assignment, place: Mapping[str, Any]) -> dict[str, Any]:
             | {"digest": each.digest, "labels": each.labels}
             for each in teachers
         ],
-        "corpus": {
-            "id": work.corpus.id,
-            "texts": work.corpus.texts,
-            "content_sha256": work.corpus.content_sha256,
-        },
+        "corpus": corpus_facts(work.corpus),
         "method": work.recipe.method.model_dump(),
         "training": dict(place),
         "versions": _versions(),
@@ -108,6 +119,11 @@ def of_checkpoint(work: Assignment, place: Mapping[str, Any]) -> dict[str, Any]:
     if place["step"] < place["total_steps"]:
         told["unfinished"] = {name: place[name] for name in ("step", "total_steps")}
     return told
+
+
+def corpus_facts(corpus: Corpus) -> dict[str, Any]:
+    """Which it is."""
+    return {"id": corpus.id, "texts": corpus.texts, "content_sha256": corpus.content_sha256}
 
 
 def _teacher(work: Assignment, index: int, scores: Scores) -> dict[str, Any]:
@@ -129,10 +145,11 @@ def _teacher(work: Assignment, index: int, scores: Scores) -> dict[str, Any]:
     }
 
 
-def _orphans(choice: TeacherChoice, *, texts: int) -> dict[str, Any]:
+def _orphans(resolved: Resolved, entropy: Tensor) -> dict[str, Any]:
     """How many there are, and by which bound; `texts.parquet` says which."""
-    found = int(orphans(choice).sum())
-    return {"texts": found, "share": found / texts, "certainty_below": ORPHAN_BELOW}
+    space = LabelSpace.union([teacher.labels for teacher in resolved.teachers])
+    found = sum(int(orphans(space, entropy[span]).sum()) for span in spans(len(entropy)))
+    return {"texts": found, "share": found / len(entropy), "certainty_below": ORPHAN_BELOW}
 
 
 def _counts(predictions: Tensor, labels: Sequence[str]) -> dict[str, int]:
@@ -140,17 +157,24 @@ def _counts(predictions: Tensor, labels: Sequence[str]) -> dict[str, int]:
     return dict(zip(labels, best_counts(predictions).tolist(), strict=True))
 
 
-def of_times(told: Mapping[str, Any], seconds: Mapping[str, float]) -> dict[str, Any]:
-    """Seconds of each stage of this attempt, and what was done in a second of it."""
+def of_times(
+    told: Mapping[str, Any], seconds: Mapping[str, float], answering_seconds: float
+) -> dict[str, Any]:
+    """Seconds of each stage of this attempt, and what was done in a second of it.
+
+    Args:
+        told: as `of_training` or `of_answers` tells it.
+        seconds: of each stage.
+        answering_seconds: that the answers to the corpus took, out of those of evaluating.
+    """
     passes = sum(teacher["passes_computed"] for teacher in told["teachers"])
     texts, trained = told["corpus"]["texts"], told.get("training")
-    answered = texts + told.get("evaluation", {}).get("texts", 0)
     return {
         "seconds": dict(seconds),
         "throughput": {
             "scoring_passes_per_second": _rate(passes, seconds["scoring"]),
             "training_texts_per_second": _trained_per_second(trained, texts) if trained else None,
-            "evaluating_texts_per_second": _rate(answered, seconds["evaluating"]),
+            "evaluating_texts_per_second": _rate(texts, answering_seconds),
         },
     }
 
@@ -209,6 +233,7 @@ def for_card(work: Assignment, told: Mapping[str, Any], pictures: Sequence[Pictu
     return {
         **told,
         "name": work.name or "student",
+        "student": {"init_from": _start(work), "layers": work.recipe.student.layers},
         "recipe": exact_recipe(work.recipe, work.resolved),
         "training": {**training, **told["training"]},
         "base_model": [repo_id for repo_id in bases if repo_id],
@@ -218,6 +243,14 @@ def for_card(work: Assignment, told: Mapping[str, Any], pictures: Sequence[Pictu
             for each in pictures
         ],
     }
+
+
+def _start(work: Assignment) -> str:
+    """What the student's encoder was first."""
+    start = work.resolved.student
+    if start.teacher is not None:
+        return f"the encoder of {work.resolved.teachers[start.teacher].reference}"
+    return _pinned(start) or work.recipe.student.init_from
 
 
 def _versions() -> dict[str, str]:

@@ -4,7 +4,6 @@ That is the student's; where the method trains none, that of the teachers togeth
 """
 
 import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,21 +11,14 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from worker.muka import TeacherChoice
+from worker.muka import LabelSpace, TeacherChoice, orphans
 from worker.muka.columns import spans
 
 TEXT_TABLE = "texts.parquet"
-ORPHAN_BELOW = 0.5
-"""A text on which no teacher's certainty u reaches this is an orphan: its label may be missing."""
-
-
-def orphans(choice: TeacherChoice) -> Tensor:
-    """Whether no teacher is sure of a text: bool [n]."""
-    return choice.u.amax(-1) < ORPHAN_BELOW
 
 
 def write_text_table(
-    folder: Path, choice: TeacherChoice, entropy: Tensor, predictions: Tensor, labels: Sequence[str]
+    folder: Path, space: LabelSpace, choice: TeacherChoice, entropy: Tensor, predictions: Tensor
 ) -> Path:
     """Write `texts.parquet`; the texts themselves stay in the corpus, where the API reads them.
 
@@ -35,17 +27,17 @@ def write_text_table(
 
     Args:
         folder: where to.
+        space: the union of labels L.
         choice: for the n texts of the corpus.
         entropy: of each teacher's answer in nats [n, N].
         predictions: the answers' probabilities [n, |L|].
-        labels: names of the classes.
     """
-    path, names = folder / TEXT_TABLE, pa.array(labels, pa.string())
+    path = folder / TEXT_TABLE
     with contextlib.ExitStack() as stack:
         writer: pq.ParquetWriter | None = None
         for span in spans(len(predictions)):
             part = TeacherChoice(choice.u[span], choice.w[span], choice.m[span])
-            table = _table(span.start, part, entropy[span], predictions[span], names)
+            table = _table(span.start, space, part, entropy[span], predictions[span])
             if writer is None:
                 writer = stack.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
             writer.write_table(table)
@@ -53,8 +45,9 @@ def write_text_table(
 
 
 def _table(
-    first: int, choice: TeacherChoice, entropy: Tensor, predictions: Tensor, names: pa.Array
+    first: int, space: LabelSpace, choice: TeacherChoice, entropy: Tensor, predictions: Tensor
 ) -> pa.Table:
+    names = pa.array(space.labels, pa.string())
     probability, guess = predictions.max(-1)
     columns = {
         "row": pa.array(torch.arange(first, first + len(predictions)).numpy()),
@@ -65,7 +58,7 @@ def _table(
         "margin": pa.array(choice.m.float().numpy()),
         "label": names.take(pa.array(guess.int().numpy())),
         "probability": pa.array(probability.float().numpy()),
-        "orphan": pa.array(orphans(choice).numpy()),
+        "orphan": pa.array(orphans(space, entropy).numpy()),
     }
     return pa.table(columns)
 

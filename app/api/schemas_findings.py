@@ -45,19 +45,23 @@ class Report(BaseModel):
     choice: dict[str, Any] = Field(
         {},
         description="Over the corpus, a value for each teacher: `chosen_share`, `mean_weight`, `mean_score`, "
-        "`score_histogram`; and `margin_histogram`. A bin holds its lower one of `bin_edges`.",
+        "`score_histogram`; and `margin_histogram`. A bin holds its lower one of `bin_edges`. Where "
+        "`decides` is false the method chooses nobody: this is whom the teachers' certainty would.",
     )
     orphans: dict[str, Any] = Field(
         {},
-        description="`texts` and `share` of the corpus on which every teacher's certainty is below "
-        "`certainty_below`: their label may be missing. `/amalgamations/{id}/texts?orphans=true` has them.",
+        description="`texts` and `share` of the corpus on which every teacher's certainty by entropy, "
+        "whatever the method's score, is below `certainty_below`: their label may be missing. "
+        "`/amalgamations/{id}/texts?orphans=true` has them.",
     )
     predicted_labels: dict[str, int] = Field(
         {},
         description="Texts of the corpus by the student's label; without one, that of the teachers together.",
     )
     taught_labels: dict[str, int] | None = Field(
-        None, description="Texts of the corpus by the most probable label of the golden supervision."
+        None,
+        description="Texts of the corpus by the most probable label of the golden supervision. Not there, "
+        "nor is `agreement`, with `uhc`, which teaches no distribution over all labels.",
     )
     agreement: dict[str, Any] | None = Field(
         None,
@@ -67,11 +71,17 @@ class Report(BaseModel):
         None,
         description="On the labelled corpus: `student`, each of `teachers`, `ensemble` (all teachers by "
         "certainty) and `naive_ensemble` (the largest probability of all teachers) have `accuracy`, "
-        "`macro_f1`, `calibration_error`, `accuracy_by_teacher`, `per_label`, and the largest cells of "
-        "`confusion`.",
+        "`macro_f1`, `calibration_error`, `accuracy_by_teacher` (on the texts whose label a teacher knows), "
+        "`per_label`, and the largest cells of `confusion`. `unknown_labels` are gold labels that nobody "
+        "knows; `right_teacher_chosen` is the share of the other texts whose most certain teacher knows the "
+        "gold label.",
     )
     seconds: dict[str, float] = Field({}, description="Of each stage of the last attempt.")
-    throughput: dict[str, float | None] = Field({}, description="Of each stage; null where nothing was done.")
+    throughput: dict[str, float | None] = Field(
+        {},
+        description="Text passes of the teachers in a second of scoring, texts in one of training, and "
+        "texts in one of answering the corpus; null where nothing was done.",
+    )
     versions: dict[str, str] = Field({}, description="Of the software that did it.")
 
 
@@ -84,7 +94,9 @@ class TextRow(BaseModel):
     weights: list[float] = Field(description="Of each teacher; they sum to 1.")
     certainty: list[float] = Field(description="Score u of each teacher in [0, 1]; 1 is certain.")
     entropy: list[float] = Field(description="Of each teacher's answer, in nats.")
-    margin: float = Field(description="Between the two most certain teachers.")
+    margin: float = Field(
+        description="Lead of the best teacher over the second: of certainty or, with `consensus`, of weight."
+    )
     label: str = Field(description="The student's; of a job without one, that of the teachers together.")
     probability: float = Field(description="Of that label, by who gives it.")
-    orphan: bool = Field(description="No teacher is sure: the text's label may be missing.")
+    orphan: bool = Field(description="No teacher is sure, by entropy: the text's label may be missing.")

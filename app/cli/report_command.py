@@ -54,8 +54,10 @@ def texts(
 
 
 def _teachers(told: Mapping[str, Any]) -> Table:
-    table = Table("teacher", *(Column(name, justify="right") for name in _TEACHER_COLUMNS), box=None)
     choice = told.get("choice", {})
+    chosen_for = "chosen for" if choice.get("decides", True) else "most certain on"
+    columns = ("labels", "passes a text", chosen_for, "mean weight", "mean certainty")
+    table = Table("teacher", *(Column(name, justify="right") for name in columns), box=None)
     for index, teacher in enumerate(told.get("teachers", [])):
         table.add_row(
             str(teacher.get("name")),
@@ -66,7 +68,6 @@ def _teachers(told: Mapping[str, Any]) -> Table:
     return table
 
 
-_TEACHER_COLUMNS = ("labels", "passes a text", "chosen for", "mean weight", "mean certainty")
 _CHOICE = {"chosen_share": ".1%", "mean_weight": ".2f", "mean_score": ".2f"}
 _FIGURES = {"accuracy": ".1%", "macro_f1": ".3f", "calibration_error": ".3f"}
 
@@ -95,11 +96,12 @@ def _lines(client: MukaClient, job_id: str, told: Mapping[str, Any]) -> Iterator
         yield "Some teacher is sure of every text."
         return
     bound = found["certainty_below"]
-    yield f"No teacher is sure (certainty below {bound}) of {found['texts']:,} texts ({found['share']:.1%})."
+    sure = f"certainty by entropy below {bound}"
+    yield f"No teacher is sure ({sure}) of {found['texts']:,} texts ({found['share']:.1%})."
     yield "When they are alike, a label is missing:"
     for row in islice(client.amalgamations.texts(job_id, orphans=True), _SHOWN_ORPHANS):
         text = " ".join((row.text or "(the corpus is gone)").split())[:_TEXT_CHARACTERS]
-        yield f"  {row.row:>8}  {max(row.certainty):.2f}  {row.label}: {text}"
+        yield f"  {row.row:>8}  {row.label}: {text}"
     if found["texts"] > _SHOWN_ORPHANS:
         yield f"  … `muka texts {job_id} --orphans` has all"
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         calibration_error,
         choice_statistics,
         evaluate,
+        orphans,
         predictive_entropy,
     )
     from worker.muka.fine_tune import fine_tune
@@ -71,7 +72,14 @@ _HOMES = {
         "TeacherNotFoundError",
         "TeacherUnsafeFormatError",
     ),
-    "evaluate": ("agreement", "calibration_error", "choice_statistics", "evaluate", "predictive_entropy"),
+    "evaluate": (
+        "agreement",
+        "calibration_error",
+        "choice_statistics",
+        "evaluate",
+        "orphans",
+        "predictive_entropy",
+    ),
     "fine_tune": ("fine_tune",),
     "label_space": ("LabelSpace", "teacher_labels"),
     "methods": ("Evidence", "Method", "Muka", "Need", "Supervision", "TeacherChoice", "get_method"),
@@ -122,6 +130,7 @@ __all__ = [
     "fine_tune",
     "get_method",
     "model_card",
+    "orphans",
     "predictive_entropy",
     "score_corpus",
     "score_shard",

@@ -161,15 +161,14 @@ def _report(
                 "labels": list(teacher.labels),
                 "digest": teacher.digest,
                 "sampled": teacher.has_dropout and method.sampling.passes > 0,
+                "passes_per_text": outputs.passes.float().mean().item(),
             }
-            for teacher in teachers
+            for teacher, outputs in zip(teachers, evidence.outputs, strict=True)
         ],
         "corpus": {"texts": len(supervision)},
         "method": method.settings(),
         "training": {**asdict(training), **asdict(done)},
     }
-    if method.sampling.passes:
-        report["passes_per_text"] = [outputs.passes.float().mean().item() for outputs in evidence.outputs]
     if supervision.choice is not None:
         report["choice"] = asdict(choice_statistics(supervision.choice))
     return report

@@ -28,6 +28,7 @@ def card_header(report: Mapping[str, Any], name: str) -> str:
         pipeline_tag=_TASK,
         tags=list(_TAGS),
         base_model=list(report.get("base_model") or ()) or None,
+        datasets=list(report.get("datasets") or ()) or None,
         license=report.get("license"),
         language=report.get("language"),
         metrics=list(_METRICS) if results else None,

@@ -15,6 +15,8 @@ from worker.muka.scoring import TeacherOutputs
 from worker.muka.uncertainty import entropy
 
 _CONFIDENCE_BINS = 15
+ORPHAN_BELOW = 0.5
+"""A text on which no teacher's certainty by entropy reaches this is an orphan: its label may be missing."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +100,19 @@ def _metrics(label: str, support: int, predicted: int, right: int) -> LabelMetri
     return LabelMetrics(label, support, predicted, precision, recall, f1)
 
 
-def calibration_error(probabilities: Tensor, gold: Sequence[str], labels: Sequence[str]) -> float:
+def calibration_error(confidence: Tensor, guess: Tensor, gold: Sequence[str], labels: Sequence[str]) -> float:
     """Expected calibration error over 15 equal bins of confidence (Guo et al. 2017, arXiv 1706.04599).
 
     Args:
-        probabilities: [n, |L|]; the largest of a row is the confidence. Rows need not sum to one.
+        confidence: Probability of the answer [n].
+        guess: The answer [n], as the index of its class.
         gold: n names.
         labels: Names of the classes.
 
     Returns:
         The mean distance of confidence and share of right answers, bins weighted by their texts: in [0, 1].
     """
-    confidence, guess = probabilities.double().max(-1)
+    confidence = confidence.double()
     names = [labels[i] for i in guess.tolist()]
     right = torch.tensor([float(a == normalise(b)) for a, b in zip(names, gold, strict=True)])
     places = (confidence * _CONFIDENCE_BINS).ceil().long().clamp(1, _CONFIDENCE_BINS) - 1
@@ -151,6 +154,21 @@ def predictive_entropy(space: LabelSpace, outputs: Sequence[TeacherOutputs]) -> 
     """H(p̂_i) in nats of each teacher over its kept labels, for each text: [n, N]; 0 is certain."""
     kept = (space.project(i, each.mc_probabilities) for i, each in enumerate(outputs))
     return torch.stack([entropy(p_hat) for p_hat in kept], dim=-1)
+
+
+def orphans(space: LabelSpace, entropies: Tensor) -> Tensor:
+    """Whether no teacher is sure of a text, whatever score the method chooses by: bool [n].
+
+    Sure is who has 1 - H(p̂)/log c of at least `ORPHAN_BELOW`. Other scores tell teachers apart, but not what
+    nobody knows: passes that agree on a uniform answer have a `bald` of 1, and `energy` is above 1/2 wherever
+    the logits sum to zero.
+
+    Args:
+        space: The union of the N teachers' labels.
+        entropies: As `predictive_entropy` gives them [n, N].
+    """
+    most = space.known.sum(-1).log()
+    return (1.0 - entropies / most).amax(-1) < ORPHAN_BELOW
 
 
 @dataclass(frozen=True)

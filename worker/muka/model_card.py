@@ -1,31 +1,34 @@
 """The student's README.md: the story of the job in words, tables and pictures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from worker.muka.card_header import card_header
+from worker.muka.methods import METHODS
+from worker.muka.recipe import UNSAMPLED_SCORES
 
 Report = Mapping[str, Any]
 
 _INTRODUCTION = """\
-This student was amalgamated from several fine-tuned text classifiers **without labelled data** by MUKA
-(model-uncertainty-aware knowledge amalgamation, [arXiv 2112.07327](https://arxiv.org/abs/2112.07327)).
-It knows the union of its teachers' labels."""
+This student was amalgamated from several fine-tuned text classifiers **without labelled data** by
+muka{method}. It knows the union of its teachers' labels."""
 _USAGE = """\
 ```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", model="{name}")
+classify = pipeline("text-classification", model="path/to/the/folder/of/this/file")
 classify("your text")
 ```"""
 _REPEAT = """\
 `muka.json` holds the complete recipe, the report and the versions. Sent again to a service that has models
-and corpus, the recipe makes the same student:
+and corpus, the recipe makes the same student (where it asks for keys, with one in `MUKA_API_KEY`):
 
 ```bash
 python -c 'import json; print(json.dumps(json.load(open("muka.json"))["recipe"]))' |
-  curl -H 'Content-Type: application/json' -d @- http://127.0.0.1:8000/amalgamations
+  curl -H 'Content-Type: application/json' -H "Authorization: Bearer $MUKA_API_KEY" -d @- \\
+    http://127.0.0.1:8000/amalgamations
 ```"""
 _CLOSED_WORLD = """\
 It answers with one of its labels whatever the text, also where none fits, and has its teachers' faults."""
@@ -34,6 +37,7 @@ _SYSTEMS = {
     "all teachers, by certainty": "ensemble",
     "all teachers, by largest probability": "naive_ensemble",
 }
+_MARKS, _LIST = re.compile(r"[\\`*_\[\]<>|#&~$]"), re.compile(r"^(\d*)([-+.)](?: |$))")
 _SHOWN = 20
 _MOST_CONFUSED = 10
 
@@ -43,12 +47,13 @@ def model_card(report: Report) -> str:
 
     Args:
         report: All keys are optional: `name`, `labels`, `teachers` (mappings with `name`, `labels`,
-            `architecture`, `revision`, `passes_per_text`), `base_model` (ids on the Hub), `evaluation`
-            (`texts`, and mappings with `accuracy`, `macro_f1`, `calibration_error`, `per_label` and
-            `confusion` under `student`, `ensemble`, `naive_ensemble` and, a list, `teachers`), `choice`,
-            `agreement`, `orphans`, `predicted_labels`, `pictures` (mappings with `title`, `caption`, `png`
-            and `svg`), `unfinished` (`step`, `total_steps`), `recipe`, `method`, `training`, `corpus`,
-            `versions`, `license`, `language`. Values must be plain (JSON).
+            `architecture`, `revision`, `passes_per_text`, `sampled`), `student` (`init_from`, `layers`),
+            `base_model` and `datasets` (ids on the Hub), `evaluation` (`texts`, `corpus`, and mappings with
+            `accuracy`, `macro_f1`, `calibration_error`, `accuracy_by_teacher`, `per_label` and `confusion`
+            under `student`, `ensemble`, `naive_ensemble` and, a list, `teachers`), `choice`, `agreement`,
+            `orphans`, `predicted_labels`, `pictures` (mappings with `title`, `caption`, `png` and `svg`),
+            `unfinished` (`step`, `total_steps`), `recipe`, `method`, `training`, `corpus`, `versions`,
+            `license`, `language`. Values must be plain (JSON).
 
     Returns:
         Markdown behind a YAML header. A licence that is not known is left out.
@@ -56,9 +61,9 @@ def model_card(report: Report) -> str:
     name = str(report.get("name") or "student")
     sections = [
         f"# {_inline(name)}",
-        _INTRODUCTION,
+        _INTRODUCTION.format(method=_method(report.get("method") or {})),
         "## Use",
-        _USAGE.format(name=name.replace('"', "'").replace("`", "'").replace("\n", " ")),
+        _USAGE,
         *_labels(report.get("labels") or ()),
         *_teachers(report),
         *_results(report),
@@ -79,6 +84,12 @@ def write_model_card(folder: Path, report: Report) -> Path:
     return path
 
 
+def _method(method: Report) -> str:
+    """Its name and where it comes from."""
+    name = str(method.get("name"))
+    return f"'s method `{name}` ({METHODS[name].source})" if name in METHODS else ""
+
+
 def _labels(labels: Sequence[str]) -> list[str]:
     if not labels:
         return []
@@ -89,17 +100,33 @@ def _teachers(report: Report) -> list[str]:
     teachers = report.get("teachers") or ()
     if not teachers:
         return []
-    shares = (report.get("choice") or {}).get("chosen_share") or [None] * len(teachers)
+    choice = report.get("choice") or {}
+    shares = choice.get("chosen_share") or [None] * len(teachers)
+    chosen_for = "chosen for" if choice.get("decides", True) else "most certain on"
     rows = [
-        _row("teacher", "architecture", "revision", "labels", "passes a text", "chosen for"),
+        _row("teacher", "architecture", "revision", "labels", "passes a text", chosen_for),
         "|---|---|---|---|---|---|",
     ]
     for teacher, share in zip(teachers, shares, strict=True):
         cells = [teacher.get(key) or "" for key in ("name", "architecture", "revision")]
-        labels = [label for label in teacher.get("labels") or () if label is not None]
         chosen = "" if share is None else f"{share:.1%} of the texts"
-        rows.append(_row(*cells, len(labels), _number(teacher.get("passes_per_text", "")), chosen))
-    return ["## Teachers", "\n".join(rows)]
+        passes = _number(teacher.get("passes_per_text", ""))
+        rows.append(_row(*cells, _how_many(teacher.get("labels") or ()), passes, chosen))
+    return ["## Teachers", "\n".join(rows), *_student(report.get("student") or {})]
+
+
+def _how_many(labels: Sequence[str | None]) -> str:
+    dropped = sum(label is None for label in labels)
+    return f"{len(labels) - dropped}" + (f" ({dropped} dropped)" if dropped else "")
+
+
+def _student(student: Report) -> list[str]:
+    """Where it started from."""
+    if not student:
+        return []
+    layers = student.get("layers")
+    kept = "" if layers is None else f", of which the first {layers} layers were kept"
+    return [f"The student started from {_inline(student.get('init_from'))}{kept}."]
 
 
 def _results(report: Report) -> list[str]:
@@ -111,12 +138,27 @@ def _results(report: Report) -> list[str]:
     if not rows:
         return []
     keys = ("accuracy", "macro_f1", "calibration_error")
-    lines = [
-        _row(f"on {evaluation.get('texts')} held-out texts", "accuracy", "macro-F1", "calibration error")
+    parts = [f"accuracy on the labels of {name}" for name in names]
+    if not any("accuracy_by_teacher" in figures for _, figures in rows):
+        parts = []
+    headings = ("accuracy", "macro-F1", "calibration error", *parts)
+    lines = [_row(f"on {evaluation.get('texts')} held-out texts", *headings)]
+    lines.append("|---" * (1 + len(headings)) + "|")
+    for title, figures in rows:
+        on_each = figures.get("accuracy_by_teacher") or [""] * len(parts)
+        cells = [*(figures.get(key, "") for key in keys), *("" if each is None else each for each in on_each)]
+        lines.append(_row(title, *map(_number, cells)))
+    return [
+        "## Results",
+        "\n".join(lines),
+        *_held_out(evaluation.get("corpus") or {}),
+        *_detail(evaluation.get("student") or {}),
     ]
-    lines.append("|---|---|---|---|")
-    lines += [_row(title, *(_number(figures.get(key, "")) for key in keys)) for title, figures in rows]
-    return ["## Results", "\n".join(lines), *_detail(evaluation.get("student") or {})]
+
+
+def _held_out(corpus: Report) -> list[str]:
+    digest = corpus.get("content_sha256")
+    return [f"The held-out texts are those of {corpus.get('id')} (SHA-256 `{digest}`)."] if digest else []
 
 
 def _detail(student: Report) -> list[str]:
@@ -153,18 +195,29 @@ def _limits(report: Report) -> list[str]:
         )
     if "evaluation" not in report:
         limits.append("It was not measured on labelled texts.")
+    if names := [t.get("name") for t in report.get("teachers") or () if _was_unsampled(t, report)]:
+        limits.append(
+            f"{_listed(names)} has no dropout layer that could be sampled: its single pass was scored."
+        )
     if unknown := (report.get("evaluation") or {}).get("unknown_labels"):
         limits.append(f"It cannot answer {_listed(unknown)}, which the held-out texts have.")
     if agreement := report.get("agreement"):
         limits.append(f"It agrees with what it was taught on {agreement['top1']:.1%} of the corpus.")
     if (orphans := report.get("orphans") or {}).get("texts"):
         limits.append(
-            f"On {orphans['share']:.1%} of the corpus ({orphans['texts']} texts) no teacher's certainty "
-            f"reached {orphans['certainty_below']}: a label may be missing there."
+            f"On {orphans['share']:.1%} of the corpus ({orphans['texts']} texts) no teacher's certainty by "
+            f"entropy reached {orphans['certainty_below']}: a label may be missing there."
         )
     if never := [label for label, texts in (report.get("predicted_labels") or {}).items() if not texts]:
         limits.append(f"It gave no text of its corpus the label {_listed(never)}.")
     return ["## Limits", "\n".join(f"- {limit}" for limit in limits)]
+
+
+def _was_unsampled(teacher: Report, report: Report) -> bool:
+    """Whether dropout passes were asked for that the teacher could not give."""
+    method = report.get("method") or {}
+    wanted = method.get("mc_samples") and method.get("score") not in UNSAMPLED_SCORES
+    return bool(wanted) and teacher.get("sampled") is False
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -185,12 +238,13 @@ def _row(*cells: object) -> str:
 
 
 def _number(value: object) -> object:
-    return f"{value:.4g}" if isinstance(value, float) else value
+    """Four digits of a fraction, and no exponent of anything that lasted long."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _inline(value: object) -> str:
-    """Text that stays within one table cell and carries no markup of its own."""
+    """Text that stays within one table cell and carries no markup of its own, nor begins a list."""
     text = " ".join(str(value).split())
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, f"\\{mark}")
-    return text
+    return _LIST.sub(r"\1\\\2", _MARKS.sub(r"\\\g<0>", text))

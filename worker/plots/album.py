@@ -33,23 +33,28 @@ class Picture:
         return f"{FOLDER}/{self.name}.svg"
 
 
-LOSS = Picture("loss", "Training loss", "Each step's loss, its running mean, and the mean of each epoch.")
+LOSS = Picture(
+    "loss",
+    "Training loss",
+    "Loss of the steps (of some 400, where there are more), its running mean, and the mean of each epoch.",
+)
 SHARES = Picture(
     "teacher_shares",
     "Chosen teacher",
-    "Bars: share of the corpus on which the teacher is the most trusted one. Dots: its mean weight.",
+    "Bars: share of the corpus on which the teacher is the most trusted one. Dots: its mean weight. A method "
+    "that chooses nobody is shown the most certain teachers.",
 )
 CERTAINTY = Picture(
     "uncertainty",
     "Uncertainty per teacher",
     "Texts of the corpus by the teacher's certainty u (1 = sure, 0 = knows nothing). A text on which every "
-    "teacher is left of the dashed line is an orphan.",
+    "teacher is left of the dashed line is an orphan; there is no line where u is not by entropy.",
 )
 MARGIN = Picture(
     "margin",
     "Margin",
-    "Texts of the corpus by the distance of the most certain teacher to the second one. Texts on the left "
-    "are claimed by two teachers.",
+    "Texts of the corpus by the best teacher's lead over the second: of certainty or, with `consensus`, of "
+    "weight. Texts on the left are claimed by two teachers.",
 )
 CONFUSION = Picture(
     "confusion",

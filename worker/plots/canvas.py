@@ -76,7 +76,7 @@ def shortened(text: str, characters: int = 28, *, tail: int | None = None) -> st
 
     What is left out lies before the last `tail` characters; by default in the middle, since ids begin alike.
     """
-    line = " ".join(text.split())
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if len(line) <= characters:
         return line
     kept = characters // 2 if tail is None else tail

@@ -25,7 +25,8 @@ def draw_shares(report: Report) -> Figure:
         axes.text(1.01, row, f"{share:.1%}", va="center", transform=axes.get_yaxis_transform())
     _name_rows(axes, names)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.set(title="Chosen teacher", xlabel="share of the corpus", xlim=(0, None))
+    title = "Chosen teacher" if choice.get("decides", True) else "Most certain teacher"
+    axes.set(title=title, xlabel="share of the corpus", xlim=(0, None))
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     return figure
 
@@ -40,8 +41,9 @@ def draw_certainty(report: Report) -> Figure:
         axes.stairs(tops, _edges(len(counts)), baseline=row, fill=True, color=colour, alpha=0.75)
         axes.stairs(tops, _edges(len(counts)), baseline=row, color=INK, linewidth=0.6)
     _name_rows(axes, names)
-    bound = report["orphans"]["certainty_below"]
-    axes.axvline(bound, color=ORANGE, linestyle="--", linewidth=1.2)
+    if _score(report) == "entropy":
+        bound = report["orphans"]["certainty_below"]
+        axes.axvline(bound, color=ORANGE, linestyle="--", linewidth=1.2)
     axes.set(title="Uncertainty per teacher", xlim=(0, 1), ylim=(len(names) - 0.8, -1))
     axes.set_xlabel(f"certainty u ({_score(report)}), 1 = sure; tallest bar: {highest:,} texts")
     return figure
@@ -55,7 +57,7 @@ def draw_margin(report: Report) -> Figure:
     axes.stairs(counts, _edges(len(counts)), color=INK, linewidth=0.6)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.set(title="Margin", xlabel="margin m between the two most certain teachers", ylabel="texts")
+    axes.set(title="Margin", xlabel="margin m: lead of the best teacher over the second", ylabel="texts")
     axes.set(xlim=(0, 1), ylim=(0, None))
     return figure
 

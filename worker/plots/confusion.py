@@ -24,8 +24,8 @@ def draw(report: Report) -> Figure:
     """Rows are gold labels, columns the student's; cells are shares of their row."""
     student = report["evaluation"]["student"]
     labels, texts = matrix(student)
-    support = np.array([[metrics["support"]] for metrics in student["per_label"]])
-    shares = texts / np.maximum(support, 1)
+    support = {metrics["label"]: metrics["support"] for metrics in student["per_label"]}
+    shares = texts / np.maximum([[support[label]] for label in labels], 1)
     figure, axes = _sheet(labels)
     axes.set_title(_title(student))
     right = np.eye(len(labels), dtype=bool)
@@ -45,8 +45,15 @@ def _title(student: Report) -> str:
 
 
 def matrix(student: Report) -> tuple[list[str], "np.ndarray[Any, np.dtype[np.int64]]"]:
-    """The student's confusion: names, and texts [gold, predicted]."""
+    """The student's confusion: names, and texts [gold, predicted].
+
+    Of a matrix of which the largest cells are known alone, the labels that have one: however many labels
+    there are, it stays of a size that fits into memory.
+    """
     labels = [metrics["label"] for metrics in student["per_label"]]
+    if len(student["confusion"]) < student["confusion_cells"]:
+        has_cell = {cell[key] for cell in student["confusion"] for key in ("gold", "predicted")}
+        labels = [label for label in labels if label in has_cell]
     places = {label: i for i, label in enumerate(labels)}
     texts = np.zeros((len(labels), len(labels)), dtype=np.int64)
     for cell in student["confusion"]:

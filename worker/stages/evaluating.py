@@ -1,15 +1,15 @@
 """What is known of the trained student, or of the teachers together: the report, and every text's answer."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from worker import report
-from worker.corpus import LabelledTexts, read_labelled
+from worker.corpus import LabelledTexts
 from worker.evaluation import evaluate_all
 from worker.muka import Ensemble, Evidence, TeacherChoice, predictive_entropy
 from worker.muka.columns import filled
@@ -30,12 +30,13 @@ class Findings:
     """Of each teacher's answer, in nats [n, N]."""
     predictions: torch.Tensor
     """The answers' probabilities for the corpus [n, |L|]."""
+    answering_seconds: float
+    """That the answers took."""
 
 
 def evaluate(run: Run, scores: list[Scores], trained: Trained) -> Findings:
     """The student, on the corpus, and where there is one on the labelled evaluation corpus."""
-    gold = _gold(run)
-    counter = run.counter(len(run.texts) + _held_out(gold) * (1 + len(scores)))
+    counter = run.counter(len(run.texts) + _held_out(run) * (1 + len(scores)))
 
     def predict(texts: Sequence[str]) -> torch.Tensor:
         training = run.training
@@ -44,54 +45,51 @@ def evaluate(run: Run, scores: list[Scores], trained: Trained) -> Findings:
         )
 
     evidence = Evidence(run.labels, [found.outputs for found in scores])
+    started = time.monotonic()
     predictions = answered(predict, run.texts, run.scratch)
+    answering_seconds = time.monotonic() - started
     choice = trained.supervision.choice or choose(Ensemble.like(run.method), evidence, run.scratch)
+    entropy = _entropy(evidence, run.scratch)
     told = report.of_training(
         run.assignment,
         texts=run.texts,
         scores=scores,
         supervision=trained.supervision,
         choice=choice,
+        entropy=entropy,
         trained=trained.report,
         predictions=predictions,
     )
-    if gold is not None:
-        told["evaluation"] = _on_held_out(run, gold, counter, predict)
-    return Findings(told, choice, _entropy(evidence, run.scratch), predictions)
+    if run.gold is not None:
+        told["evaluation"] = _on_held_out(run, run.gold, counter, predict)
+    return Findings(told, choice, entropy, predictions, answering_seconds)
 
 
 def combine(run: Run, scores: list[Scores]) -> Findings:
     """The teachers together, likewise: what the method would teach a student is the answer itself."""
-    gold = _gold(run)
-    counter = run.counter(_held_out(gold) * len(scores))
+    counter = run.counter(_held_out(run) * len(scores))
     evidence = Evidence(run.labels, [found.outputs for found in scores], on_block=run.stop_or_go_on)
+    started = time.monotonic()
     supervision = supervise(run.method, evidence, run.scratch)
+    answering_seconds = time.monotonic() - started
     choice = supervision.choice or choose(Ensemble.like(run.method), evidence, run.scratch)
-    predictions = supervision.columns["q"]
+    predictions, entropy = supervision.columns["q"], _entropy(evidence, run.scratch)
     told = report.of_answers(
         run.assignment,
         texts=run.texts,
         scores=scores,
         choice=choice,
         decides=supervision.choice is not None,
+        entropy=entropy,
         predictions=predictions,
     )
-    if gold is not None:
-        told["evaluation"] = _on_held_out(run, gold, counter, None)
-    return Findings(told, choice, _entropy(evidence, run.scratch), predictions)
+    if run.gold is not None:
+        told["evaluation"] = _on_held_out(run, run.gold, counter, None)
+    return Findings(told, choice, entropy, predictions, answering_seconds)
 
 
-def _gold(run: Run) -> LabelledTexts | None:
-    """The texts of the evaluation corpus with their labels, if the job names one."""
-    work = run.assignment
-    corpus = work.evaluation_corpus
-    if corpus is None:
-        return None
-    return work.patience.insist(partial(read_labelled, work.store, corpus, run.scratch))
-
-
-def _held_out(gold: LabelledTexts | None) -> int:
-    return len(gold.texts) if gold else 0
+def _held_out(run: Run) -> int:
+    return len(run.gold.texts) if run.gold else 0
 
 
 def _on_held_out(
@@ -101,9 +99,18 @@ def _on_held_out(
     predict: Callable[[Sequence[str]], torch.Tensor] | None,
 ) -> dict[str, Any]:
     """Everyone's figures; `predict`: the student's, where there is one."""
-    answers = [found.outputs for found in score_held_out(run, gold.texts, counter)]
-    student = answered(predict, gold.texts) if predict else None
-    return evaluate_all(run.labels, gold, answers, student, Ensemble.like(run.method))
+    corpus, scores = run.assignment.evaluation_corpus, score_held_out(run, gold.texts, counter)
+    student = answered(predict, gold.texts, run.scratch) if predict else None
+    told = evaluate_all(
+        run.labels,
+        gold,
+        [found.outputs for found in scores],
+        student,
+        Ensemble.like(run.method),
+        on_block=run.stop_or_go_on,
+    )
+    facts = {} if corpus is None else {"corpus": report.corpus_facts(corpus)}
+    return told | facts | {"passes_computed": sum(found.passes for found in scores)}
 
 
 def _entropy(evidence: Evidence, scratch: Path) -> torch.Tensor:

@@ -19,11 +19,11 @@ def publish(run: Run, student: Student, findings: Findings) -> None:
 
 def _publish(run: Run, student: Student, findings: Findings) -> None:
     work = run.assignment
-    told = findings.report | report.of_times(findings.report, run.seconds)
+    told = findings.report | report.of_times(findings.report, run.seconds, findings.answering_seconds)
     with work.store.staging() as staged:
         folder = staged / "student"
         folder.mkdir()
-        write_text_table(folder, findings.choice, findings.entropy, findings.predictions, student.labels)
+        write_text_table(folder, run.labels, findings.choice, findings.entropy, findings.predictions)
         pictures = draw_all(folder, told, report.training_curve(work))
         card, story = report.for_card(work, told, pictures), report.story(work, told)
         files = write_folder(folder, student, card=card, story=story)
@@ -45,10 +45,10 @@ def publish_answers(run: Run, findings: Findings) -> None:
 
 
 def _publish_answers(run: Run, findings: Findings) -> None:
-    work, labels = run.assignment, run.labels.labels
-    told = findings.report | report.of_times(findings.report, run.seconds)
+    work = run.assignment
+    told = findings.report | report.of_times(findings.report, run.seconds, findings.answering_seconds)
     with work.store.staging() as staged:
-        table = write_text_table(staged, findings.choice, findings.entropy, findings.predictions, labels)
+        table = write_text_table(staged, run.labels, findings.choice, findings.entropy, findings.predictions)
         publish_table(
             work.database,
             work.store,

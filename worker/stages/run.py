@@ -9,7 +9,7 @@ from typing import Self
 import torch
 
 from worker.assignment import Assignment
-from worker.corpus import Texts
+from worker.corpus import LabelledTexts, Texts
 from worker.muka import LabelSpace, Method, StoppedError, Training, get_method
 from worker.patience import wait
 from worker.progress import Progress
@@ -26,6 +26,8 @@ class Run:
     """On whose disk everything lies that has a row for each text."""
     folders: list[Path] = field(default_factory=list)
     texts: Texts = field(init=False)
+    gold: LabelledTexts | None = None
+    """Held-out texts with their labels, where the job names an evaluation corpus."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod

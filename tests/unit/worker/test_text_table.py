@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from worker.muka import TeacherChoice
-from worker.text_table import orphans, write_text_table
+from worker.muka import LabelSpace, TeacherChoice
+from worker.text_table import write_text_table
 
 CHOICE = TeacherChoice(
     u=torch.tensor([[0.9, 0.2], [0.3, 0.4]]),
@@ -15,21 +15,11 @@ CHOICE = TeacherChoice(
     m=torch.tensor([0.7, 0.1]),
 )
 ENTROPY = torch.tensor([[0.07, 0.55], [0.49, 0.42]])
-
-
-def test_a_text_on_which_no_teacher_is_sure_is_an_orphan() -> None:
-    assert orphans(CHOICE).tolist() == [False, True]
-
-
-def test_a_teacher_that_is_just_sure_enough_adopts_the_text() -> None:
-    u = torch.tensor([[0.5, 0.0], [0.4999, 0.4999]])
-    assert orphans(TeacherChoice(u, u, u[:, 0])).tolist() == [False, True]
+SPACE = LabelSpace.union([["refund", "flight"], ["flight", "refund"]])
 
 
 def test_it_has_a_row_a_text_and_no_text(tmp_path: Path) -> None:
-    path = write_text_table(
-        tmp_path, CHOICE, ENTROPY, torch.tensor([[0.6, 0.4], [0.1, 0.9]]), ["refund", "flight"]
-    )
+    path = write_text_table(tmp_path, SPACE, CHOICE, ENTROPY, torch.tensor([[0.6, 0.4], [0.1, 0.9]]))
     first, second = pq.read_table(path).to_pylist()
     assert first == {
         "row": 0,

@@ -227,8 +227,8 @@ def test_report_shows_teachers_figures_and_orphans(server: ScriptedServer) -> No
         "acme/bank 1 3.2 75.0% 0.70 0.50",
         "the student 91.2% 0.900 0.050",
         "The student agrees with what it was taught on 98.7% of the corpus.",
-        "No teacher is sure (certainty below 0.5) of 33 texts (2.0%).",
-        "17 0.21 refund: where do I park?",
+        "No teacher is sure (certainty by entropy below 0.5) of 33 texts (2.0%).",
+        "17 refund: where do I park?",
         f"… `muka texts {JOB} --orphans` has all",
     ):
         assert told in words
@@ -243,7 +243,16 @@ def test_report_of_a_job_without_a_student_shows_the_others(server: ScriptedServ
     shown = muka("report", JOB, "--url", server.url)
     assert shown.returncode == 0, shown.stderr
     assert "all teachers, by certainty" in shown.stdout
+    assert "chosen for" in shown.stdout
     assert "student" not in shown.stdout
+
+
+def test_report_of_a_method_that_chooses_nobody_does_not_say_that_it_did(server: ScriptedServer) -> None:
+    choice = REPORT["choice"] | {"decides": False}
+    server.on("GET", f"{URL}/report", Reply.of(REPORT | {"choice": choice, "orphans": {"texts": 0}}))
+    shown = muka("report", JOB, "--url", server.url)
+    assert "most certain on" in shown.stdout
+    assert "chosen for" not in shown.stdout
 
 
 def test_texts_prints_json_lines(server: ScriptedServer) -> None:

@@ -5,16 +5,19 @@ from dataclasses import asdict
 import pytest
 import torch
 
+from tests.unit.worker.muka.evidence import outputs
 from worker.muka.evaluate import (
     agreement,
     calibration_error,
     choice_statistics,
     evaluate,
+    orphans,
     predictive_entropy,
 )
 from worker.muka.forward import Answer
 from worker.muka.label_space import LabelSpace
-from worker.muka.methods import TeacherChoice
+from worker.muka.methods import Evidence, Muka, TeacherChoice
+from worker.muka.recipe import SCORES
 from worker.muka.scoring import unsampled
 
 
@@ -54,12 +57,29 @@ class TestCalibrationError:
     def test_a_hand_computed_example(self):
         p = torch.tensor([[0.9, 0.1], [0.91, 0.09], [0.3, 0.7], [1.0, 0.0]])
         # Three bins: {.9, .91} half right, {.7} right, {1} wrong: |.905-.5|·2/4 + |.7-1|/4 + |1-0|/4 = 0.5275
-        assert calibration_error(p, ["a", "b", "b", "b"], self.LABELS) == pytest.approx(0.5275)
+        assert calibration_error(*p.max(-1), ["a", "b", "b", "b"], self.LABELS) == pytest.approx(0.5275)
 
     def test_certain_and_right_is_perfect_and_certain_and_wrong_the_worst(self):
         p = torch.tensor([[1.0, 0.0]] * 3)
-        assert calibration_error(p, [" a"] * 3, self.LABELS) == 0.0
-        assert calibration_error(p, ["z"] * 3, self.LABELS) == 1.0
+        assert calibration_error(*p.max(-1), [" a"] * 3, self.LABELS) == 0.0
+        assert calibration_error(*p.max(-1), ["z"] * 3, self.LABELS) == 1.0
+
+
+class TestOrphans:
+    SPACE = LabelSpace.union([["a", "b"], ["c", "d", "e", "f", None]])
+
+    def test_a_teacher_that_is_just_sure_enough_adopts_the_text(self):
+        half = torch.tensor([[math.log(2) / 2 - 1e-4, math.log(4)], [math.log(2), math.log(4) / 2 - 1e-4]])
+        assert orphans(self.SPACE, half).tolist() == [False, False]
+        assert orphans(self.SPACE, half + 2e-4).tolist() == [True, True]
+
+    @pytest.mark.parametrize("score", SCORES)
+    def test_a_text_of_which_all_teachers_know_nothing_is_one_whatever_they_are_chosen_by(self, score):
+        logits = [torch.tensor([[9.0, 0.0], [0.0, 0.0]]), torch.zeros(2, 5)]
+        evidence = Evidence(self.SPACE, [outputs(each) for each in logits])
+        u = Muka(score=score).supervise(evidence).choice.u
+        assert u[0, 0] > u[0, 1] - 1e-6
+        assert orphans(self.SPACE, predictive_entropy(self.SPACE, evidence.outputs)).tolist() == [False, True]
 
 
 def test_agreement_is_measured_at_the_temperature_of_the_supervision():

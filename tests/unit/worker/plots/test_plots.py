@@ -159,6 +159,20 @@ class TestNumbers:
         assert list(second.baseline - second.values) == pytest.approx([0, 0.2125, 0])
         assert list(axes.lines[0].get_xdata()) == [0.5, 0.5]
 
+    def test_other_scores_than_entropy_have_no_line_of_orphans(self) -> None:
+        report = a_report() | {"method": {"name": "muka", "score": "bald"}}
+        axes = draw_certainty(report).axes[0]
+        assert not axes.lines
+        assert "(bald)" in axes.get_xlabel()
+
+    @pytest.mark.parametrize(
+        ("decides", "title"), [(True, "Chosen teacher"), (False, "Most certain teacher")]
+    )
+    def test_whom_nobody_chose_is_not_called_chosen(self, decides: bool, title: str) -> None:
+        report = a_report()
+        report["choice"]["decides"] = decides
+        assert draw_shares(report).axes[0].get_title("left") == title
+
     def test_the_margins_are_the_histogram(self) -> None:
         data = draw_margin(a_report()).axes[0].patches[0].get_data()
         assert (list(data.values), list(data.edges)) == ([2, 3], [0, 0.5, 1])
@@ -181,10 +195,19 @@ class TestNumbers:
         axes = draw_confusion(report).axes[0]
         assert axes.get_title("left") == "Confusion matrix (the largest 1 of 2 cells)"
         assert axes.images[0].get_array()[0, 0] == 0.75
+        assert axes.images[0].get_array().shape == (1, 1), "labels without a cell that is known are left out"
 
     def test_a_line_parts_the_labels_of_two_teachers(self) -> None:
         axes = draw_confusion(a_report(labels=4)).axes[0]
         assert [list(line.get_ydata()) for line in axes.lines][::2] == [[1.5, 1.5]]
+
+
+def test_a_label_with_control_characters_leaves_the_svg_well_formed(tmp_path: Path) -> None:
+    report = a_report()
+    report["teachers"][0]["labels"][0] = "\x01\x1b[31m"
+    report["evaluation"]["student"]["per_label"][1]["label"] = "\x02"
+    for picture in draw_all(tmp_path, report, CURVE):
+        ET.parse(tmp_path / picture.svg)
 
 
 def test_names_are_shortened_where_they_tell_least() -> None:
