@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from app.domain.recipe import Recipe, Resolved, ResolvedStudent, ResolvedTeacher
+from app.domain.recipe import HubDataset, Recipe, Resolved, ResolvedStudent, ResolvedTeacher
 from app.persistence import events
 from app.persistence.tables import Corpus
 from worker.assignment import Assignment
@@ -92,7 +92,7 @@ def of_answers(
     return {
         "labels": work.resolved.labels,
         "teachers": [_teacher(work, index, found) for index, found in enumerate(scores)],
-        "corpus": corpus_facts(work.corpus) | {"texts": len(texts)},
+        "corpus": corpus_facts(work.corpus, work.resolved.dataset) | {"texts": len(texts)},
         "method": work.recipe.method.model_dump(),
         "choice": {"decides": decides, **asdict(choice_statistics(choice))},
         "orphans": _orphans(work.resolved, entropy),
@@ -111,7 +111,7 @@ def of_checkpoint(work: Assignment, place: Mapping[str, Any]) -> dict[str, Any]:
             | {"digest": each.digest, "labels": each.labels}
             for each in teachers
         ],
-        "corpus": corpus_facts(work.corpus),
+        "corpus": corpus_facts(work.corpus, work.resolved.dataset),
         "method": work.recipe.method.model_dump(),
         "training": dict(place),
         "versions": _versions(),
@@ -121,9 +121,13 @@ def of_checkpoint(work: Assignment, place: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def corpus_facts(corpus: Corpus) -> dict[str, Any]:
-    """Which it is."""
-    return {"id": corpus.id, "texts": corpus.texts, "content_sha256": corpus.content_sha256}
+def corpus_facts(corpus: Corpus, dataset: HubDataset | None = None) -> dict[str, Any]:
+    """Which it is, and what it was read from on the Hub."""
+    facts = {"id": corpus.id, "texts": corpus.texts, "content_sha256": corpus.content_sha256}
+    if dataset is not None:
+        where = {name: getattr(dataset, name) for name in ("revision", "config", "split", "text_column")}
+        facts |= {"dataset": dataset.dataset, **where}
+    return facts
 
 
 def _teacher(work: Assignment, index: int, scores: Scores) -> dict[str, Any]:
@@ -201,10 +205,11 @@ def story(work: Assignment, told: Mapping[str, Any]) -> dict[str, Any]:
 def exact_recipe(recipe: Recipe, resolved: Resolved) -> dict[str, Any]:
     """The recipe with what its names stood for: sent again, it repeats the job even if they have moved on.
 
-    Models of the Hub are pinned to their commits, and a data set is the corpus that was made of it.
+    Models and data sets of the Hub are pinned to their commits.
     """
     exact = recipe.model_dump(mode="json")
-    exact["corpus"] = resolved.corpus_id
+    dataset = resolved.dataset
+    exact["corpus"] = resolved.corpus_id if dataset is None else dataset.model_dump(mode="json")
     for spec, teacher in zip(exact["teachers"], resolved.teachers, strict=True):
         spec["model"] = _pinned(teacher) or spec["model"]
     exact["student"]["init_from"] = _pinned(resolved.student) or exact["student"]["init_from"]
@@ -228,7 +233,7 @@ def training_curve(work: Assignment) -> list[dict[str, Any]]:
 def for_card(work: Assignment, told: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:
     """The report with the recipe, as `worker.muka.model_card` wants it."""
     training = work.recipe.training.model_dump()
-    start, teachers = work.resolved.student, work.resolved.teachers
+    start, teachers, dataset = work.resolved.student, work.resolved.teachers, work.resolved.dataset
     bases = dict.fromkeys([start.repo_id, *(teacher.repo_id for teacher in teachers)])
     return {
         **told,
@@ -236,6 +241,7 @@ def for_card(work: Assignment, told: Mapping[str, Any], pictures: Sequence[Pictu
         "student": {"init_from": _start(work), "layers": work.recipe.student.layers},
         "recipe": exact_recipe(work.recipe, work.resolved),
         "training": {**training, **told["training"]},
+        "datasets": [] if dataset is None else [dataset.dataset],
         "base_model": [repo_id for repo_id in bases if repo_id],
         "evaluation_corpus": work.resolved.evaluation_corpus_id,
         "pictures": [

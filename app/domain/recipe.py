@@ -190,6 +190,8 @@ class Resolved(Part):
     labels: list[str]
     """The union, in the student's order."""
     corpus_id: str
+    dataset: HubDataset | None = None
+    """What the corpus was read from, with its commit; left out of a row where it comes from elsewhere."""
     evaluation_corpus_id: str | None = None
 
 

@@ -64,23 +64,25 @@ def create_from_texts(backend: Backend, owner: str, texts: Sequence[str]) -> Cor
     return corpus
 
 
-def create_from_hub_dataset(backend: Backend, owner: str, spec: HubDataset) -> Corpus:
-    """A corpus from a data set on the Hub, read from its Parquet files.
+def create_from_hub_dataset(backend: Backend, owner: str, spec: HubDataset) -> tuple[Corpus, HubDataset]:
+    """A corpus from a data set on the Hub, read from its Parquet files; and the data set with its commit.
 
     Raises:
         InvalidCorpusError: There is no such data set, split or column.
         HubUnavailableError: The Hub does not answer.
     """
-    from app.services.hub_datasets import rows as dataset_rows  # noqa: PLC0415  (few corpora come from there)
+    from app.services.hub_datasets import HubSplit  # noqa: PLC0415  (few corpora come from there)
 
     max_bytes, limits = backend.settings.max_corpus_bytes, limits_of(backend.settings)
 
+    found = HubSplit.find(spec)
+
     def write(target: Path) -> NormalisedCorpus:
-        rows = dataset_rows(spec, target.parent, max_bytes)
+        rows = found.rows(target.parent, max_bytes)
         return write_corpus(rows, target, limits, at_row, labelled=False, whole="/corpus/dataset")
 
     corpus, _ = _store(backend, owner, f"{spec.dataset} ({spec.split})", write)
-    return corpus
+    return corpus, found.pinned
 
 
 def get(backend: Backend, owner: str, corpus_id: str) -> Corpus:

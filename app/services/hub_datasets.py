@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from app.domain.errors import Fault, HubUnavailableError, InvalidCorpusError, PayloadTooLargeError
 from app.domain.recipe import HubDataset
@@ -25,15 +26,46 @@ class _Listing:
     folder: Path | None = None
 
 
-def rows(spec: HubDataset, folder: Path, max_bytes: int) -> Rows:
-    """The texts of the split. Files are downloaded to `folder` one after the other, and removed.
+@dataclass(frozen=True)
+class HubSplit:
+    """A split that was found.
 
-    Raises:
-        InvalidCorpusError: There is no such data set, config or split.
-        HubUnavailableError: The Hub does not answer.
-        PayloadTooLargeError: The split is larger than `max_bytes`.
+    Attributes:
+        pinned: What was asked for, with the commit and the config that it was: asked for again, it has the
+            same texts whatever becomes of the data set.
     """
-    listing, paths = _find(spec)
+
+    pinned: HubDataset
+    _listing: _Listing
+    _paths: list[str]
+
+    @classmethod
+    def find(cls, spec: HubDataset) -> Self:
+        """At the revision itself, else on the converted branch.
+
+        Raises:
+            InvalidCorpusError: There is no such data set, config or split.
+            HubUnavailableError: The Hub does not answer.
+        """
+        listing, splits = _splits(spec)
+        config = _config(spec, splits)
+        if spec.split not in splits[config]:
+            detail = f"{spec.dataset} has no split {spec.split!r}; there are {_named(sorted(splits[config]))}"
+            raise _refusal("/corpus/split", "split_not_found", detail)
+        pinned = spec.model_copy(update={"revision": listing.commit, "config": config})
+        return cls(pinned, listing, splits[config][spec.split])
+
+    def rows(self, folder: Path, max_bytes: int) -> Rows:
+        """The texts. Files are downloaded to `folder` one after the other, and removed.
+
+        Raises:
+            HubUnavailableError: The Hub does not answer.
+            PayloadTooLargeError: The split is larger than `max_bytes`.
+        """
+        return _rows(self.pinned, self._listing, self._paths, folder, max_bytes)
+
+
+def _rows(spec: HubDataset, listing: _Listing, paths: list[str], folder: Path, max_bytes: int) -> Rows:
     total = sum(listing.sizes[path] for path in paths)
     if total > max_bytes:
         raise PayloadTooLargeError(
@@ -51,8 +83,8 @@ def rows(spec: HubDataset, folder: Path, max_bytes: int) -> Rows:
                 row += 1
 
 
-def _find(spec: HubDataset) -> tuple[_Listing, list[str]]:
-    """At the revision itself, else on the converted branch."""
+def _splits(spec: HubDataset) -> tuple[_Listing, dict[str, dict[str, list[str]]]]:
+    """The files of every split of every config."""
     listing = _list(spec, spec.revision)
     splits = splits_by_config(listing.sizes)
     if not splits and spec.revision is None:
@@ -64,19 +96,16 @@ def _find(spec: HubDataset) -> tuple[_Listing, list[str]]:
             )
             raise _refusal("/corpus/dataset", "no_parquet", detail) from error
         splits = splits_by_config(listing.sizes)
-    return listing, _choose(spec, splits)
+    return listing, splits
 
 
-def _choose(spec: HubDataset, splits: dict[str, dict[str, list[str]]]) -> list[str]:
+def _config(spec: HubDataset, splits: dict[str, dict[str, list[str]]]) -> str:
     configs = sorted(splits)
     config = spec.config or (configs[0] if len(configs) == 1 else DEFAULT_CONFIG)
     if config not in splits:
         detail = f"{spec.dataset} has the configs {_named(configs)}; state `config`"
         raise _refusal("/corpus/config", "config_not_found", detail)
-    if spec.split not in splits[config]:
-        detail = f"{spec.dataset} has no split {spec.split!r}; there are {_named(sorted(splits[config]))}"
-        raise _refusal("/corpus/split", "split_not_found", detail)
-    return splits[config][spec.split]
+    return config
 
 
 def _named(names: list[str]) -> str:

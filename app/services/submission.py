@@ -16,7 +16,7 @@ from anyio import to_thread
 from app.domain.access import Caller
 from app.domain.errors import Fault, InvalidRequestError, MukaError, TooManyRequestsError
 from app.domain.identifiers import Prefix, new_id
-from app.domain.recipe import InlineTexts, Recipe, Resolved
+from app.domain.recipe import HubDataset, InlineTexts, Recipe, Resolved
 from app.domain.revisions import own_id, parse_checkpoint
 from app.persistence import amalgamations
 from app.persistence.tables import Amalgamation
@@ -187,7 +187,8 @@ def _entry(backend: Backend, asked: Submission, stored: StoredObjects) -> Entry:
     _refuse([*asked.faults, *findings.faults])
     if asked.recipe is None:
         raise InvalidRequestError("the body is no recipe")
-    job = _job(asked, asked.recipe, findings, _corpus_id(backend, asked.caller.owner, asked.recipe))
+    corpus_id, dataset = _corpus(backend, asked.caller.owner, asked.recipe)
+    job = _job(asked, asked.recipe, findings, corpus_id, dataset)
     return Entry(job, asked.once, lambda row, before: asked.render(Job(row, before)))
 
 
@@ -210,17 +211,21 @@ def _refuse(faults: Sequence[Fault]) -> None:
         )
 
 
-def _corpus_id(backend: Backend, owner: str, recipe: Recipe) -> str:
+def _corpus(backend: Backend, owner: str, recipe: Recipe) -> tuple[str, HubDataset | None]:
+    """Its id, and what it was read from, if from the Hub."""
     if isinstance(recipe.corpus, str):
-        return recipe.corpus
+        return recipe.corpus, None
     from app.services import corpora  # noqa: PLC0415  (brings pyarrow along, which few requests need)
 
     if isinstance(recipe.corpus, InlineTexts):
-        return corpora.create_from_texts(backend, owner, recipe.corpus.texts).id
-    return corpora.create_from_hub_dataset(backend, owner, recipe.corpus).id
+        return corpora.create_from_texts(backend, owner, recipe.corpus.texts).id, None
+    corpus, dataset = corpora.create_from_hub_dataset(backend, owner, recipe.corpus)
+    return corpus.id, dataset
 
 
-def _job(asked: Submission, recipe: Recipe, findings: Findings, corpus_id: str) -> Amalgamation:
+def _job(
+    asked: Submission, recipe: Recipe, findings: Findings, corpus_id: str, dataset: HubDataset | None
+) -> Amalgamation:
     if isinstance(recipe.corpus, InlineTexts):  # they are a corpus by now: the row stays small
         content = recipe.model_copy(update={"corpus": corpus_id}).model_dump(mode="json")
     else:
@@ -230,6 +235,7 @@ def _job(asked: Submission, recipe: Recipe, findings: Findings, corpus_id: str) 
         student=findings.student,
         labels=findings.labels,
         corpus_id=corpus_id,
+        dataset=dataset,
         evaluation_corpus_id=recipe.evaluation.corpus if recipe.evaluation else None,
     )
     return Amalgamation(
@@ -237,6 +243,7 @@ def _job(asked: Submission, recipe: Recipe, findings: Findings, corpus_id: str) 
         owner=asked.caller.owner,
         name=recipe.name,
         recipe=content,
-        resolved=resolved.model_dump(mode="json"),
+        # Without it, workers of before it was there know the job as well.
+        resolved=resolved.model_dump(mode="json", exclude={"dataset"} if dataset is None else None),
         user_metadata=recipe.metadata,
     )

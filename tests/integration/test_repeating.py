@@ -113,11 +113,19 @@ def test_an_exact_recipe_pins_what_may_move_on() -> None:
             "student": {**hub, "repo_id": "acme/base"},
             "labels": ["x", "y"],
             "corpus_id": "cor-1",
+            "dataset": {"dataset": "acme/texts", "revision": COMMIT, "config": "default"},
         }
     )
     exact = exact_recipe(recipe, resolved)
     assert [teacher["model"] for teacher in exact["teachers"]] == [f"acme/bank@{COMMIT}", "mdl-1"]
     assert exact["teachers"][1]["labels"] == {"a": None}
-    assert exact["corpus"] == "cor-1"
+    assert exact["corpus"] == {
+        "dataset": "acme/texts",
+        "revision": COMMIT,
+        "config": "default",
+        "split": "train",
+        "text_column": "text",
+    }
+    assert exact_recipe(recipe, resolved.model_copy(update={"dataset": None}))["corpus"] == "cor-1"
     assert exact["student"]["init_from"] == f"acme/base@{COMMIT}"
     assert Recipe.model_validate(exact).training == recipe.training

@@ -7,10 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fastapi.testclient import TestClient
 from huggingface_hub import constants, snapshot_download
 
 from app.domain.errors import HubUnavailableError, InvalidCorpusError, PayloadTooLargeError
-from app.domain.recipe import HubDataset
+from app.domain.recipe import HubDataset, read_stored
+from app.persistence.tables import Amalgamation
 from app.services import corpora
 from app.services.backend import Backend
 from tests.hub_server import Hub
@@ -33,7 +35,8 @@ PUSHED = {
 
 
 def _create(backend: Backend, dataset: str = "acme/texts", **options: Any) -> Any:
-    return corpora.create_from_hub_dataset(backend, "default", HubDataset(dataset=dataset, **options))
+    corpus, _ = corpora.create_from_hub_dataset(backend, "default", HubDataset(dataset=dataset, **options))
+    return corpus
 
 
 def _texts(backend: Backend, corpus: Any) -> list[str]:
@@ -69,6 +72,32 @@ def test_a_revision_is_honoured(backend: Backend, hub: Hub) -> None:
     commit = hub.add("acme/texts", {"train.parquet": _parquet(text=["old", "older"])}, kind="datasets")
     hub.add("acme/texts", PUSHED, kind="datasets")
     assert _texts(backend, _create(backend, revision=commit)) == ["old", "older"]
+
+
+def test_what_was_read_is_read_again_when_the_data_set_has_moved_on(backend: Backend, hub: Hub) -> None:
+    two = {f"{config}/train.parquet": _parquet(text=[config]) for config in ("de", "default")}
+    commit = hub.add("acme/texts", two, kind="datasets")
+    corpus, pinned = corpora.create_from_hub_dataset(backend, "default", HubDataset(dataset="acme/texts"))
+    assert pinned == HubDataset(dataset="acme/texts", revision=commit, config="default")
+    hub.add("acme/texts", PUSHED, kind="datasets")
+    again, same = corpora.create_from_hub_dataset(backend, "default", pinned)
+    assert (again.id, same) == (corpus.id, pinned)
+
+
+def test_a_job_remembers_the_commit_and_an_older_worker_knows_jobs_that_need_none(
+    api: TestClient, backend: Backend, body: dict[str, Any], hub: Hub
+) -> None:
+    commit = hub.add("acme/texts", PUSHED, kind="datasets")
+    read, uploaded = (
+        api.post("/amalgamations", json=each).json()
+        for each in (body | {"corpus": {"dataset": "acme/texts"}}, body)
+    )
+    with backend.database.read() as session:
+        rows = [session.get_one(Amalgamation, job["id"]) for job in (read, uploaded)]
+        assert rows[0].resolved["dataset"]["revision"] == commit
+        assert "dataset" not in rows[1].resolved
+        assert all(read_stored(row.recipe, row.resolved) for row in rows)
+    assert read["recipe"]["corpus"]["revision"] is None, "as it was sent"
 
 
 def test_what_is_missing_is_named(backend: Backend, hub: Hub) -> None:
