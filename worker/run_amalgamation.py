@@ -4,11 +4,13 @@ A method that trains no student has its answers from the teachers together: they
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator
 
 from app.domain.status import Stage
 from worker.assignment import Assignment
+from worker.lease import LeaseLostError
 from worker.muka import StoppedError
 from worker.progress import Progress
 from worker.scores import Scores
@@ -19,6 +21,8 @@ from worker.stages.run import Run
 from worker.stages.saving import Saving
 from worker.stages.scoring import score
 from worker.stages.training import Trained, train
+
+log = logging.getLogger(__name__)
 
 
 def run(assignment: Assignment) -> None:
@@ -49,7 +53,7 @@ def run(assignment: Assignment) -> None:
 def _make_student(this: Run, scores: list[Scores], saving: Saving) -> None:
     with _stage(this, Stage.TRAINING, "training the student"):
         trained = train(this, scores, saving)
-    with _saved_if_stopped(saving, trained):
+    with _saved_if_ended(saving, trained):
         with _stage(this, Stage.EVALUATING, "measuring the student"):
             findings = evaluate(this, scores, trained)
         with _stage(this, Stage.PUBLISHING, "publishing the student"):
@@ -64,12 +68,20 @@ def _let_teachers_answer(this: Run, scores: list[Scores]) -> None:
 
 
 @contextlib.contextmanager
-def _saved_if_stopped(saving: Saving, trained: Trained) -> Iterator[None]:
-    """Who cancels now may want to keep what is trained already."""
+def _saved_if_ended(saving: Saving, trained: Trained) -> Iterator[None]:
+    """What is trained already is kept, should the job be cancelled or fail now."""
     try:
         yield
+    except LeaseLostError:
+        raise
     except StoppedError:
         saving.save_trained(trained.student, trained.report)
+        raise
+    except Exception:
+        try:
+            saving.save_trained(trained.student, trained.report)
+        except Exception as error:  # noqa: BLE001  (why the job fails is told, whatever this is)
+            log.warning("the trained student cannot be kept: %r", error)
         raise
 
 

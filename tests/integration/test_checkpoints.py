@@ -16,8 +16,8 @@ from app.services import jobs
 from app.services.backend import Backend
 from app.services.resuming import resume
 from app.task_queue import TaskQueue
-from tests.bench import Bench, stop_at
-from tests.jobs import OWNER, events_of, job_of, messages_of, student_of
+from tests.bench import Bench, at, stop_at
+from tests.jobs import OWNER, add_corpus, events_of, job_of, messages_of, student_of
 from worker.lease import StopReason
 
 STEPS = 12
@@ -176,6 +176,20 @@ class TestKeepBest:
         assert rarely.weights(job_id) == rarely.weights(whole)
         prefix = student_of(rarely.database, job_id).storage_prefix
         assert "cut short" not in (rarely.store.local_path(prefix) / "README.md").read_text()
+
+    def test_a_job_that_fails_after_its_training_leaves_the_trained_student(self, rarely: Bench) -> None:
+        held_out = add_corpus(rarely.database, rarely.store, ["fly to rome", "eggs"], ["travel", "food"])
+        job_id = rarely.job(evaluation={"corpus": held_out}, evaluation_corpus_id=held_out)
+        whole = rarely.job()
+        rarely.run(whole)
+        lease = rarely.lease(job_id)
+        at(lease, "stage", 4, lambda: rarely.store.delete(rarely.teachers[1].storage_prefix or ""))
+        assert rarely.run(job_id, lease) == 0
+        assert job_of(rarely.database, job_id).status == Status.FAILED
+        (kept,) = _saved(rarely, job_id)
+        assert (kept.step, kept.total_steps) == (STEPS, STEPS)
+        with rarely.store.open(f"{kept.storage_prefix}/model.safetensors") as file:
+            assert hashlib.file_digest(file, "sha256").hexdigest() == rarely.weights(whole)
 
     def test_a_worker_that_dies_of_a_cancel_takes_nothing_along(self, bench: Bench, service: Backend) -> None:
         """It was told to cancel, and never came to save its last step."""
