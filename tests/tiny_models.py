@@ -1,4 +1,4 @@
-"""Real but tiny classifiers and encoders (2 layers, 32 wide), saved as Hugging Face folders in milliseconds.
+"""Real but tiny classifiers and encoders (2 layers, mostly 32 wide), saved as Hugging Face folders in milliseconds.
 
 The weights are random but not small, so that teachers disagree and dropout moves their answers.
 """
@@ -85,10 +85,12 @@ def make_teacher(
     *,
     dropout: bool = True,
     texts: Sequence[str] = TEXTS,
+    width: int = 32,
 ) -> Path:
     """Save a random classifier over `labels` with its tokenizer; answers the folder."""
     names = dict(enumerate(labels))
-    own = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+    own: dict[str, Any] = {"id2label": names, "label2id": {name: index for index, name in names.items()}}
+    own |= {"hidden_size": width} if width != 32 else {}
     return _save(folder, architecture, "ForSequenceClassification", seed, own, dropout=dropout, texts=texts)
 
 

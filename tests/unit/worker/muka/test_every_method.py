@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tiny_models import TEXTS
-from tests.unit.worker.muka.evidence import random_evidence
+from tests.unit.worker.muka.evidence import permuted, random_evidence
 from worker.muka import Training, amalgamate, parts
 from worker.muka.forward import Answer
 from worker.muka.methods import METHODS, get_method
@@ -22,12 +22,15 @@ _teacher = st.lists(_names, min_size=2, max_size=6).filter(lambda names: len(set
 @given(
     teachers=st.lists(_teacher, min_size=2, max_size=4),
     n=st.integers(1, 3),
+    texts_a_label=st.sampled_from([0, 4, 21]),
     scale=st.sampled_from([0.0, 1.0, 30.0, 1e4]),
     seed=st.integers(0, 2**31),
 )
 def test_any_label_spaces_teachers_and_batch_give_distributions_and_a_finite_loss(
-    name, teachers, n, scale, seed
+    name, teachers, n, texts_a_label, scale, seed
 ):
+    """`consensus` has clusters to learn from 3 texts a label on, and believes them alone from 20 on."""
+    n += texts_a_label * len({label for names in teachers for label in names if label is not None})
     evidence = random_evidence(*teachers, n=n, scale=scale, seed=seed)
     made = get_method(name).supervise(evidence)
     for column in [made.columns[key] for key in made.columns if key == "q" or key.startswith("p_")]:
@@ -43,10 +46,11 @@ def test_any_label_spaces_teachers_and_batch_give_distributions_and_a_finite_los
     assert answer.logits.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("n", [10, 90])
 @pytest.mark.parametrize("name", METHODS)
-def test_a_corpus_in_parts_on_disk_is_supervised_as_the_whole_in_memory(name, monkeypatch, tmp_path):
+def test_a_corpus_in_parts_on_disk_is_supervised_as_the_whole_in_memory(name, n, monkeypatch, tmp_path):
     monkeypatch.setattr(parts, "ROWS_AT_ONCE", 4)
-    method, evidence = get_method(name), random_evidence("ab", "bcd", n=10)
+    method, evidence = get_method(name), random_evidence("ab", "bcd", n=n)
     whole, made = method.supervise(evidence), parts.supervise(method, evidence, tmp_path)
     assert set(made.columns) == set(whole.columns)
     for column, values in whole.columns.items():
@@ -56,6 +60,24 @@ def test_a_corpus_in_parts_on_disk_is_supervised_as_the_whole_in_memory(name, mo
         torch.testing.assert_close(vars(made.choice), vars(whole.choice))
     assert repr(made.objective) == repr(whole.objective)
     assert list(tmp_path.iterdir()) == [], "its files have no names"
+
+
+@pytest.mark.parametrize("n", [6, 150])
+@pytest.mark.parametrize("name", METHODS)
+def test_permuting_the_teachers_permutes_nothing_but_the_order_of_the_labels(name, n):
+    evidence, order = random_evidence("ab", "bcd", ["e", None, "a"], n=n), [2, 0, 1]
+    other = permuted(evidence, order)
+    one, two = (get_method(name).supervise(each) for each in (evidence, other))
+    places = [other.label_space.label2id[label] for label in evidence.label_space.labels]
+    assert one.columns.keys() == two.columns.keys()
+    if "q" in one.columns:
+        torch.testing.assert_close(two.columns["q"][:, places], one.columns["q"])
+        torch.testing.assert_close(two.columns["m"], one.columns["m"])
+    for i, teacher in enumerate(order):
+        if (column := f"p_{i}") in two.columns:
+            torch.testing.assert_close(two.columns[column], one.columns[f"p_{teacher}"])
+    if one.choice is not None and two.choice is not None:
+        torch.testing.assert_close(two.choice.w, one.choice.w[:, order])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -83,7 +105,7 @@ def test_the_same_call_makes_the_same_student_bit_for_bit(name, bank, travel):
     def weights() -> torch.Tensor:
         method = get_method(name, **({"mc_samples": 2} if name == "muka" else {}))
         training = Training(epochs=1, batch_size=4, precision="float32")
-        student = amalgamate([bank, travel], TEXTS, method=method, training=training, progress=False)
+        student = amalgamate([bank, travel], TEXTS * 2, method=method, training=training, progress=False)
         assert student.report["method"] == method.settings()
         return torch.cat([parameter.detach().flatten() for parameter in student.model.parameters()])
 
