@@ -31,7 +31,7 @@ OUT = Path(__file__).with_name("out")
 TRAINING = Training(epochs=8, learning_rate=3e-4)
 MOST, SEEDS = (8, 16), (1, 2)
 DEFAULT = Muka().adaptive_bound
-BOUNDS = sorted({0.0, 0.01, DEFAULT, 0.05, 0.1})
+BOUNDS = sorted({0.0, 0.02, DEFAULT, 0.1})
 WANTED = 0.995
 
 
@@ -101,11 +101,11 @@ def _record(teacher: Teacher, texts: Sequence[str], seed: int) -> Recorded:
 
 
 def choices(
-    space: LabelSpace, records: Sequence[Recorded], k: int, bound: float | None
+    space: LabelSpace, records: Sequence[Recorded], k: int, bound: float | None, score: str = "entropy"
 ) -> tuple[Tensor, float]:
     """The most certain teacher of each text [n], and the mean of passes taken; None: all K."""
     samples = [Samples(record, record.answer, sampled=True) for record in records]
-    n, sampling = len(records[0].answer.logits), Sampling(passes=k, adaptive_bound=bound)
+    n, sampling = len(records[0].answer.logits), Sampling(passes=k, adaptive_bound=bound, score=score)
     if bound is None:
         for sample in samples:
             sample.take(0, k, np.arange(n))

@@ -1,4 +1,4 @@
-"""Real but tiny classifiers and encoders (2 layers, mostly 32 wide), saved as Hugging Face folders in milliseconds.
+"""Real but tiny classifiers and encoders (2 layers, mostly 32 wide), as Hugging Face folders in milliseconds.
 
 The weights are random but not small, so that teachers disagree and dropout moves their answers.
 """

@@ -19,6 +19,8 @@ from worker.muka.supervision import margins
 from worker.muka.teacher import Teacher
 from worker.muka.uncertainty import entropy
 
+_TINY = torch.finfo(torch.float32).tiny
+
 
 class DrawsPasses(Protocol):
     """What a `ShardSampler` does."""
@@ -34,7 +36,7 @@ class Samples:
         self._sampler = sampler
         self._sampled = sampled
         self._answer, logits = answer, answer.logits
-        self._p = torch.zeros_like(logits)
+        self._p, self._p_squares = torch.zeros_like(logits), torch.zeros_like(logits)
         self._entropy, self._squares = torch.zeros(len(logits)), torch.zeros(len(logits))
         self._passes = torch.zeros(len(logits))
 
@@ -45,6 +47,7 @@ class Samples:
         p = self._sampler.dropout_passes(first, count, rows)
         each = entropy(p)
         self._p[rows] += p.sum(1)
+        self._p_squares[rows] += p.square().sum(1)
         self._entropy[rows] += each.sum(1)
         self._squares[rows] += each.square().sum(1)
         self._passes[rows] += count
@@ -57,13 +60,31 @@ class Samples:
         p_hat, each = self._p / k[:, None], self._entropy / k
         return TeacherOutputs(answer.logits, p_hat, k.short(), each, answer.features)
 
-    def variance_of_score(self) -> Tensor:
-        """Squared standard error of the mean of the passes' normalised entropies: [n]; k >= 2."""
+    def variance_of_score(self, score: str) -> Tensor:
+        """Squared standard error of a score, from how its passes differ: [n]; k >= 2.
+
+        Of `max_probability`, that of the likeliest class's mean probability. Of `entropy`, the larger one of
+        that of the passes' mean entropy and that of the entropy of their mean, by its derivatives and without
+        the covariances of classes. The first alone serves `bald`, which decides late.
+        """
         if not self._sampled:
             return torch.zeros_like(self._passes)
-        k = self._passes
-        spread = (self._squares - self._entropy.square() / k).clamp_min(0) / (k - 1)
-        return spread / k / math.log(self._p.shape[-1]) ** 2
+        k, C = self._passes, self._p.shape[-1]
+        of_p = _variance_of_mean(self._p, self._p_squares, k[:, None])
+        if score == "max_probability":
+            likeliest = self._p.argmax(-1, keepdim=True)
+            return of_p.gather(-1, likeliest)[:, 0] / (1.0 - 1.0 / C) ** 2
+        variance = _variance_of_mean(self._entropy, self._squares, k)
+        if score == "entropy":
+            p_hat = self._p / k[:, None]
+            slopes = -p_hat.clamp_min(_TINY).log() - entropy(p_hat)[:, None]
+            variance = torch.maximum(variance, (slopes.square() * of_p).sum(-1))
+        return variance / math.log(C) ** 2
+
+
+def _variance_of_mean(total: Tensor, squares: Tensor, k: Tensor) -> Tensor:
+    """Squared standard error of the mean of k draws, from their sum and the sum of their squares."""
+    return (squares - total.square() / k).clamp_min(0) / (k - 1) / k
 
 
 def score_shard_adaptively(
@@ -149,7 +170,7 @@ def _decided(samples: Sequence[Samples], space: LabelSpace, sampling: Sampling, 
     doubt, by the finite population correction sqrt(1 - k/K), and bound and standard error shrink with it.
     """
     u = teacher_scores(Evidence(space, [sample.outputs() for sample in samples]), sampling.score)
-    variances = torch.stack([sample.variance_of_score() for sample in samples], dim=-1)
+    variances = torch.stack([sample.variance_of_score(sampling.score) for sample in samples], dim=-1)
     two_best = u.topk(2, dim=-1).indices
     error = variances.gather(-1, two_best).sum(-1).sqrt()
     left = math.sqrt(1.0 - taken / sampling.passes)

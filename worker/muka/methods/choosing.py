@@ -43,7 +43,7 @@ class ChoosingMethod(Method):
         False, "Stop sampling a text once its ranking of teachers is decided; K is then the most passes."
     )
     adaptive_bound: float = parameter(
-        0.02,
+        0.04,
         "With `adaptive`: a margin above this plus two standard errors (more for few passes, by Student's t) "
         "is decided; both shrink as K comes nearer.",
         minimum=0.0,

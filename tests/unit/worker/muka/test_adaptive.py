@@ -98,7 +98,7 @@ def test_an_amalgamation_reports_how_many_passes_were_spent(bank, travel):
     training = Training(epochs=1, precision="float32")
     method = Muka(mc_samples=MOST, adaptive=True, adaptive_bound=0.05)
     student = amalgamate([bank, travel], TEXTS, method=method, training=training, progress=False)
-    assert 2 <= student.report["passes_per_text"][0] < MOST
+    assert 2 <= student.report["teachers"][0]["passes_per_text"] < MOST
 
 
 @pytest.mark.parametrize(("degrees", "tabulated"), [(2, 4.303), (6, 2.447), (14, 2.145), (30, 2.042)])

@@ -21,16 +21,16 @@ _teacher = st.lists(_names, min_size=2, max_size=6).filter(lambda names: len(set
 @settings(max_examples=40, deadline=None)
 @given(
     teachers=st.lists(_teacher, min_size=2, max_size=4),
-    n=st.integers(1, 3),
-    texts_a_label=st.sampled_from([0, 4, 21]),
+    texts=st.tuples(st.integers(1, 3), st.sampled_from([0, 4, 21])),
     scale=st.sampled_from([0.0, 1.0, 30.0, 1e4]),
     seed=st.integers(0, 2**31),
 )
 def test_any_label_spaces_teachers_and_batch_give_distributions_and_a_finite_loss(
-    name, teachers, n, texts_a_label, scale, seed
+    name, teachers, texts, scale, seed
 ):
     """`consensus` has clusters to learn from 3 texts a label on, and believes them alone from 20 on."""
-    n += texts_a_label * len({label for names in teachers for label in names if label is not None})
+    some, a_label = texts
+    n = some + a_label * len({label for names in teachers for label in names if label is not None})
     evidence = random_evidence(*teachers, n=n, scale=scale, seed=seed)
     made = get_method(name).supervise(evidence)
     for column in [made.columns[key] for key in made.columns if key == "q" or key.startswith("p_")]:
