@@ -15,7 +15,7 @@ _BANKING77 = "banking77"
 
 @dataclass(frozen=True)
 class Row:
-    """One text, its gold label, and the teacher that knows this label; -1 where none does."""
+    """One text, its gold label, and a teacher that knows this label; -1 where none does."""
 
     text: str
     label: str
@@ -38,6 +38,19 @@ Teams = Callable[[Path], list[list[str]]]
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """What a model is made of.
+
+    Attributes:
+        kind: As `benchmarks._quality_encoders` has it.
+        layers: Only the first so many.
+    """
+
+    kind: str = "minilm"
+    layers: int | None = None
+
+
+@dataclass(frozen=True)
 class Line:
     """One line of the table.
 
@@ -45,14 +58,18 @@ class Line:
         name: Of the line.
         teams: For each teacher the labels that it knows, by a function of the data's folder.
         sets: Folders of its texts.
-        labelled: Most labelled texts of a class for its teacher; never more than half of the class.
+        labelled: Most labelled texts of a class for its teachers, who share them; never more than half of the
+            class.
         corpus: Most texts of the corpus, drawn as often as they occur.
         test: Most texts of the test.
         epochs: Of teachers and students.
         batch_size: Of teachers and students; smaller where many labels need more steps.
         learning_rate: Of teachers and students.
         max_length: Tokens of a text, for teachers and students.
-        plain: Whether the teachers are made of an encoder that is no sentence encoder.
+        encoders: What each teacher is made of; MiniLM where nothing is said.
+        student: What the student is made of, always MiniLM itself; by default it starts from the first
+            teacher's encoder.
+        renamed: Whether every other teacher has names of its own for its labels, which are mapped.
         rare: How many texts of the corpus are left of the first label of the first teacher.
         strangers: How many texts that fit no teacher are mixed into the corpus.
     """
@@ -67,14 +84,24 @@ class Line:
     batch_size: int = 32
     learning_rate: float = 3e-4
     max_length: int = 128
-    plain: bool = False
+    encoders: tuple[Encoder, ...] = ()
+    student: Encoder | None = None
+    renamed: bool = False
     rare: int | None = None
     strangers: int = 0
 
     @property
     def family(self) -> str:
         """Lines of one family differ in corpus and student alone: their teachers are the same."""
-        return self.name.split(" (")[0] + " (plain)" * self.plain
+        return self.name.split(" (")[0] + " (plain)" * any(each.kind == "plain" for each in self.encoders)
+
+    def encoder_of(self, teacher: int) -> Encoder:
+        """What a teacher is made of."""
+        return self.encoders[teacher] if self.encoders else Encoder()
+
+    def own_name(self, teacher: int, label: str) -> str:
+        """What a teacher calls a label."""
+        return f"{label} by another name" if self.renamed and teacher % 2 else label
 
     def split(self, data: Path, seed: int) -> Split:
         """Cut the texts; the seed says how.
@@ -82,13 +109,20 @@ class Line:
         Raises:
             FileNotFoundError: The data is not there.
         """
-        owners = {label: i for i, team in enumerate(self.teams(data)) for label in team}
+        knowing: defaultdict[str, list[int]] = defaultdict(list)
+        for i, team in enumerate(self.teams(data)):
+            for label in team:
+                knowing[label].append(i)
         train, test = (
-            [Row(t, y, owners[y]) for t, y in part if y in owners] for part in _pairs(data, self.sets)
+            [Row(t, y, knowing[y][0]) for t, y in part if y in knowing] for part in _pairs(data, self.sets)
         )
         draw = random.Random(f"{self.family}/{seed}")
         labelled, rest = self._cut(train, draw)
-        corpus = self._thinned(draw.sample(rest, min(len(rest), self.corpus)), next(iter(owners)))
+        labelled = [
+            replace(row, owner=knowing[row.label][place % len(knowing[row.label])])
+            for place, row in enumerate(labelled)
+        ]
+        corpus = self._thinned(draw.sample(rest, min(len(rest), self.corpus)), next(iter(knowing)))
         corpus += draw.sample(_strangers(data), self.strangers) if self.strangers else []
         return Split(tuple(labelled), tuple(corpus), tuple(draw.sample(test, min(len(test), self.test))))
 
@@ -145,6 +179,12 @@ def _cross(data: Path) -> list[list[str]]:
 def _banking_in_halves(data: Path) -> list[list[str]]:
     labels = sorted({label for _, label in _read(data / _BANKING77 / "train.parquet")})
     return [labels[::2], labels[1::2]]
+
+
+def _overlapping(data: Path, *, domains: Sequence[str], shared: int) -> list[list[str]]:
+    """Teams of a domain each, and the first labels of the next domain as well."""
+    teams = _domains(data, folder="clinc150", groups=[[domain] for domain in domains])
+    return [team + teams[(i + 1) % len(teams)][:shared] for i, team in enumerate(teams)]
 
 
 def _fixed(_: Path, *, teams: list[list[str]]) -> list[list[str]]:
@@ -215,9 +255,26 @@ LINES: tuple[Line, ...] = (
 HARD_LINES: tuple[Line, ...] = (
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers (rare)", rare=5),
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers (strangers)", strangers=200),
-    replace(_THREE_TEACHERS, name="clinc150, 3 teachers (plain)", plain=True),
+    replace(_THREE_TEACHERS, name="clinc150, 3 teachers (plain)", encoders=(Encoder("plain"),) * 3),
 )
 """Cases in which it could do harm to learn from the corpus."""
+
+SETTING_LINES: tuple[Line, ...] = (
+    replace(_THREE_TEACHERS, name="clinc150, 3 teachers (student of 3 layers)", student=Encoder(layers=3)),
+    replace(
+        _THREE_TEACHERS,
+        name="setting: three architectures, student of a fourth",
+        encoders=(Encoder("electra"), Encoder("roberta"), Encoder("electra", 3)),
+        student=Encoder(),
+    ),
+    replace(
+        _THREE_TEACHERS,
+        name="setting: overlapping and renamed labels",
+        teams=partial(_overlapping, domains=_THREE, shared=5),
+        renamed=True,
+    ),
+)
+"""The other settings of the paper: heterogeneous teachers, shared labels, a smaller or another student."""
 
 HELD_OUT_LINES: tuple[Line, ...] = (
     Line("held out: clinc150, 2 teachers", _clinc("work", "utility"), _CLINC),
@@ -242,4 +299,4 @@ HELD_OUT_LINES: tuple[Line, ...] = (
 )
 """Other teachers, on which no setting of `consensus` was chosen."""
 
-ALL_LINES = LINES + HARD_LINES + HELD_OUT_LINES
+ALL_LINES = LINES + HARD_LINES + SETTING_LINES + HELD_OUT_LINES

@@ -1,5 +1,6 @@
 """One line of the quality benchmark with one seed: teachers, what they say, every student, the references."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -10,9 +11,9 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
+from torch import Tensor
 
+from benchmarks._quality_encoders import make_encoder
 from benchmarks._quality_lines import Line, Split
 from worker.muka import (
     Ensemble,
@@ -53,6 +54,11 @@ TEACHERS, PERFECT, GOLD = "teachers", "perfect choice of teacher", "gold labels"
 Result = dict[str, Any]
 
 
+def _digest(*facts: Any) -> str:
+    """Short, for names of files that hang on these facts."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
+
+
 @dataclass
 class LineRun:
     """What is done is kept in `kept`, so that a run that was stopped goes on."""
@@ -83,9 +89,12 @@ class LineRun:
     @cached_property
     def teachers(self) -> list[Teacher]:
         """Fine-tuned, or loaded from an earlier run."""
-        teams = self.line.teams(self.data)
-        folders = [self._fine_tuned(i, team) for i, team in enumerate(teams)]
-        return [Teacher.load(folder, device=self.device) for folder in folders]
+        loaded = []
+        for i, team in enumerate(self.line.teams(self.data)):
+            own = {self.line.own_name(i, label): label for label in team}
+            folder = self._fine_tuned(i, list(own))
+            loaded.append(Teacher.load(folder, device=self.device, mapping=own))
+        return loaded
 
     @cached_property
     def space(self) -> LabelSpace:
@@ -137,6 +146,8 @@ class LineRun:
 
     def _kept(self, name: str, make: Callable[[], Result]) -> Result:
         line = {field: getattr(self.line, field) for field in ("labelled", "corpus", "test")}
+        if self.line.student is not None:
+            line["student"] = asdict(self.line.student)
         # The references differ from the student of consensus in what they learn alone.
         method = None if name == TEACHERS else get_method(**self.methods.get(name, {})).settings()
         settings = json.loads(json.dumps([asdict(self._training), method, line]))
@@ -162,8 +173,14 @@ class LineRun:
             seed=self.seed,
         )
 
+    def _teacher_folder(self, i: int) -> Path:
+        """Named by what the teacher is made of: with other settings it is another one."""
+        line = self.line
+        facts = (asdict(self._training), line.labelled, asdict(line.encoder_of(i)), line.teams(self.data)[i])
+        return self._folder_of(line.family) / f"teacher-{i}-{_digest(*facts, line.renamed)}"
+
     def _fine_tuned(self, i: int, team: Sequence[str]) -> Path:
-        target = self._folder_of(self.line.family) / f"teacher-{i}"
+        target = self._teacher_folder(i)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Other lines of the family may want the same teacher at the same time.
         with FileLock(target.with_suffix(".lock")):
@@ -174,30 +191,24 @@ class LineRun:
     def _fine_tune(self, i: int, team: Sequence[str], target: Path) -> None:
         rows = [row for row in self.split.labelled if row.owner == i]
         self.say(f"teacher {i}: fine-tuning on {len(rows)} labelled texts")
+        encoder = self.line.encoder_of(i)
         fine_tune(
-            self._plain_encoder() if self.line.plain else self.encoder,
+            make_encoder(encoder.kind, self.encoder, target.with_name(f"encoder-{i}"), seed=self.seed),
             [row.text for row in rows],
-            [row.label for row in rows],
+            [self.line.own_name(i, row.label) for row in rows],
             training=self._training,
             label_names=team,
             output_dir=target,
+            layers=encoder.layers,
             device=self.device,
         )
 
-    def _plain_encoder(self) -> Path:
-        """The encoder without what it knows of sentences: its last two layers are drawn anew."""
-        target = self._folder_of(self.line.family) / "encoder"
-        model = AutoModel.from_pretrained(self.encoder)
-        torch.manual_seed(self.seed)
-        for module in model.encoder.layer[-2:].modules():
-            if isinstance(module, nn.Linear | nn.LayerNorm):
-                module.reset_parameters()
-        model.save_pretrained(target)
-        AutoTokenizer.from_pretrained(self.encoder).save_pretrained(target)
-        return target
-
     def _scored(self, texts: Sequence[str], part: str, sampling: Sampling) -> list[TeacherOutputs]:
-        name = f"{part}-{'dropout' if sampling.passes else 'one-pass'}"
+        line = self.line
+        sizes = (line.corpus, line.test, line.rare, line.strangers)
+        made_by = [self._teacher_folder(i).name for i in range(len(self.teachers))]
+        name = f"{part}-{'dropout' if sampling.passes else 'one-pass'}-"
+        name += _digest(asdict(sampling), sizes, made_by)
         paths = [self.folder / f"{name}-{i}.safetensors" for i in range(len(self.teachers))]
         if not all(path.exists() for path in paths):
             self.say(f"asking the teachers about the {part}: {name}")
@@ -210,8 +221,9 @@ class LineRun:
         return [TeacherOutputs.load(path) for path in paths]
 
     def _student(self, labels: Sequence[str]) -> Student:
-        start = self._folder_of(self.line.family) / "teacher-0"
-        return create_student(start, labels, seed=self.seed).to(self.device)
+        start = self._teacher_folder(0) if self.line.student is None else self.encoder
+        layers = None if self.line.student is None else self.line.student.layers
+        return create_student(start, labels, layers=layers, seed=self.seed).to(self.device)
 
     def _of_student(self, make: Callable[[], Supervision], head: HeadStart | None = None) -> Result:
         supervision = make()
@@ -252,9 +264,13 @@ class LineRun:
         }
 
     def _right(self, w: Tensor) -> float:
-        """Share of texts whose teacher has the largest weight, among those that have a teacher."""
-        owner = self._owners
-        return float((w.argmax(-1) == owner)[owner >= 0].float().mean())
+        """Share of texts of which a teacher that knows the label has the largest weight.
+
+        Among those whose label any teacher knows.
+        """
+        labels, has_owner = self.space.label2id, self._owners >= 0
+        places = torch.tensor([labels.get(row.label, 0) for row in self.split.corpus])
+        return float(self.space.known[w.argmax(-1), places][has_owner].float().mean())
 
     @property
     def _owners(self) -> Tensor:

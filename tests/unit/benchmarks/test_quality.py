@@ -6,9 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
 
+from benchmarks._quality_encoders import make_encoder
 from benchmarks._quality_lines import ALL_LINES, Line
 from benchmarks.quality import lost_classes
+from demo.encoder import minilm
 
 
 @pytest.fixture
@@ -60,6 +64,29 @@ def test_strangers_belong_to_no_teacher_and_stay_out_of_the_test(data):
     split = _line(" (strangers)").split(data, seed=1)
     assert sum(row.owner == -1 for row in split.corpus) == 200
     assert all(row.owner >= 0 for row in (*split.labelled, *split.test))
+
+
+def test_teachers_that_share_labels_share_the_labelled_texts_and_one_has_names_of_its_own(data):
+    line = next(line for line in ALL_LINES if line.name.startswith("setting: overlapping"))
+    split, teams = line.split(data, seed=1), line.teams(data)
+    assert [len(team) for team in teams] == [4 + 4] * 3, "of the next domain as many as there are, at most 5"
+    assert all(row.label in teams[row.owner] for row in (*split.labelled, *split.corpus, *split.test))
+    owners = [row.owner for row in split.labelled if row.label == "bank-0"]
+    assert (owners.count(0), owners.count(2), len(owners)) == (10, 10, 20)
+    assert [line.own_name(i, "bank-0") for i in range(3)] == ["bank-0", "bank-0 by another name", "bank-0"]
+
+
+@pytest.mark.parametrize("kind", ["electra", "roberta"])
+def test_minilm_in_another_architecture_says_the_same(kind, tmp_path):
+    texts = ["book a flight", "how long do i boil eggs, please?"]
+    says = []
+    for folder in (minilm(), make_encoder(kind, minilm(), tmp_path / kind, seed=1)):
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+        batch = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            says.append(model(**batch).last_hidden_state[batch["attention_mask"].bool()])
+    assert model.config.model_type == kind
+    torch.testing.assert_close(*says, atol=1e-5, rtol=1e-5)
 
 
 def test_data_that_is_not_there_is_told(tmp_path):
