@@ -80,6 +80,12 @@ class Scoring:
         self._share = share
         self._features = features
 
+    def reserve(self, teachers: Sequence[WaitingTeacher], texts: Texts) -> None:
+        """Of texts whose turn comes later: nobody removes meanwhile what is on the shelf about them."""
+        digests = [corpus_texts.digest(shard) for shard in texts.shards()]
+        for teacher in teachers:
+            self._reserved(self._keys(teacher, digests))
+
     def score(self, teachers: Sequence[WaitingTeacher], texts: Texts) -> list[Scores]:
         """Outputs of every teacher: those on the shelf, and the missing ones computed and kept.
 
@@ -109,9 +115,17 @@ class Scoring:
 
     def _gathering(self, teacher: WaitingTeacher, digests: Sequence[str], texts: int) -> _Gathering:
         """Ask for everything at once, so that nobody removes what is there before its turn has come."""
-        keys = [self._asking.keys(teacher, digest, shard) for shard, digest in enumerate(digests)]
-        there = self._asking.shelf.need([key for of_shard in keys for key in of_shard.values()])
+        keys = self._keys(teacher, digests)
+        there = self._reserved(keys)
         return _Gathering(teacher, keys, there, Columns(texts, self._scratch), self._features)
+
+    def _keys(self, teacher: WaitingTeacher, digests: Sequence[str]) -> list[dict[Piece, str]]:
+        """Of each shard."""
+        return [self._asking.keys(teacher, digest, shard) for shard, digest in enumerate(digests)]
+
+    def _reserved(self, keys: Sequence[dict[Piece, str]]) -> set[str]:
+        """Those that are there."""
+        return self._asking.shelf.need([key for of_shard in keys for key in of_shard.values()])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ def score(run: Run) -> list[Scores]:
     """All teachers about all texts of the corpus, and what it took."""
     teachers = run.assignment.resolved.teachers
     counter = run.counter(len(teachers) * len(run.texts))
-    scores = _ask(run, run.texts, asked_of(run), counter, _with_helpers(run))
+    if run.gold is not None:
+        _scoring(run, _asked_of_held_out(run)).reserve(_all_waiting(run), run.gold.texts)
+    scores = _scoring(run, asked_of(run), counter, _with_helpers(run)).score(_all_waiting(run), run.texts)
     for index, (teacher, found) in enumerate(zip(teachers, scores, strict=True)):
         computed = found.shards - found.reused
         message = f"{teacher.reference}: {computed} shards computed, {found.reused} reused"
@@ -30,7 +32,7 @@ def score(run: Run) -> list[Scores]:
 
 def score_held_out(run: Run, texts: Texts, on_texts: Callable[[float], None]) -> list[Scores]:
     """All teachers about texts that nothing is trained on: what they answer and how sure they are."""
-    return _ask(run, texts, replace(asked_of(run), features=False), on_texts)
+    return _scoring(run, _asked_of_held_out(run), on_texts).score(_all_waiting(run), texts)
 
 
 def asked_of(run: Run) -> Asked:
@@ -40,21 +42,28 @@ def asked_of(run: Run) -> Asked:
     return Asked.by(run.assignment.recipe, run.assignment.corpus.owner, company)
 
 
+def _asked_of_held_out(run: Run) -> Asked:
+    return replace(asked_of(run), features=False)
+
+
 def _with_helpers(run: Run) -> Share:
     work, by = run.assignment, computation(run.training.precision, run.device)
     return Sharing(work.settings, work.lease, by, run.stop_or_go_on).share
 
 
-def _ask(
-    run: Run, texts: Texts, asked: Asked, on_texts: Callable[[float], None], share: Share = alone
-) -> list[Scores]:
+def _scoring(
+    run: Run, asked: Asked, on_texts: Callable[[float], None] = lambda _: None, share: Share = alone
+) -> Scoring:
     work, precision = run.assignment, run.training.precision
     shelf = Shelf(work.patience, computation(precision, run.device))
     asking = Asking(shelf, asked, precision, on_texts, run.should_stop)
-    features = Need.TEACHER_FEATURES in run.method.needs
-    scoring = Scoring(asking, run.scratch, share, features=features)
-    teachers = [waiting(run, index, run.folders.__getitem__) for index in range(len(work.resolved.teachers))]
-    return scoring.score(teachers, texts)
+    return Scoring(asking, run.scratch, share, features=Need.TEACHER_FEATURES in run.method.needs)
+
+
+def _all_waiting(run: Run) -> list[WaitingTeacher]:
+    return [
+        waiting(run, index, run.folders.__getitem__) for index in range(len(run.assignment.resolved.teachers))
+    ]
 
 
 def waiting(run: Run, index: int, folder: Callable[[int], Path]) -> WaitingTeacher:

@@ -7,11 +7,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from sqlalchemy import delete
 
 from app.domain.stored_outputs import Asked
 from app.persistence import stored_outputs
 from app.persistence.database import Database
 from app.persistence.stored_outputs import COMPUTED, REUSED
+from app.persistence.tables import NeededOutput
 from app.storage import ArtifactStore
 from tests.jobs import add_job
 from tests.tiny_models import TEXTS, make_teacher
@@ -47,6 +49,14 @@ class Desk:
     def score(self, sampling: Sampling, *, features: bool = False, held: bool | None = None) -> list[Scores]:
         """`features` are asked for; `held`: and given to the job, which is the same by default."""
         torch.set_num_threads(1)
+        self.loaded, self.texts_done = [], 0.0
+        scoring = self.scoring(sampling, features=features, held=features if held is None else held)
+        return scoring.score(self.teachers(), Texts.spooled([pa.array(TEXTS)], self.scratch))
+
+    def teachers(self) -> list[WaitingTeacher]:
+        return [WaitingTeacher(str(i), lambda i=i: self._load(i)) for i in range(2)]  # type: ignore[misc]
+
+    def scoring(self, sampling: Sampling, *, features: bool = False, held: bool = False) -> Scoring:
         asked = Asked(
             owner="acme",
             max_length=16,
@@ -55,11 +65,8 @@ class Desk:
             features=features,
             company=tuple((str(i), labels) for i, labels in enumerate(LABELS)),
         )
-        self.loaded, self.texts_done = [], 0.0
         asking = Asking(self.shelf, asked, "float32", self._count, lambda: False)
-        scoring = Scoring(asking, self.scratch, features=features if held is None else held)
-        texts = Texts.spooled([pa.array(TEXTS)], self.scratch)
-        return scoring.score([WaitingTeacher(str(i), lambda i=i: self._load(i)) for i in range(2)], texts)  # type: ignore[misc]
+        return Scoring(asking, self.scratch, features=held)
 
     def _load(self, index: int) -> Teacher:
         self.loaded.append(index)
@@ -148,6 +155,18 @@ def test_features_that_a_job_does_not_work_with_are_on_the_shelf_for_the_next(de
     found = desk.score(Sampling(), features=True)
     assert passes(found) == [0, 0]
     assert found[0].outputs.features is not None
+
+
+def test_what_is_reserved_for_later_is_not_removed_meanwhile(desk: Desk) -> None:
+    desk.score(FIXED)
+    database = desk.shelf.lease._database
+    with database.write() as session:
+        session.execute(delete(NeededOutput))
+        assert len(stored_outputs.least_recently_used(session, 10)) == 4
+    desk.scoring(Sampling(passes=3)).reserve(desk.teachers(), Texts.spooled([pa.array(TEXTS)], desk.scratch))
+    with database.read() as session:
+        assert stored_outputs.least_recently_used(session, 10) == []
+    assert desk.loaded == [0, 1], "no teacher was loaded for it"
 
 
 @pytest.mark.parametrize("ruin", ["missing", "broken"])

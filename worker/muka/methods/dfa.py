@@ -23,7 +23,10 @@ from worker.muka.methods.vanilla_kd import concatenated_softmax
 
 @dataclass(frozen=True, kw_only=True)
 class DFA(FeatureMethod):
-    """`vanilla_kd`, and the student's features match the auto-encoded features of all teachers together."""
+    """`vanilla_kd`, and the student's features match the auto-encoded features of all teachers together.
+
+    Both stages at once: the auto-encoder learns while the student does.
+    """
 
     name: ClassVar[str] = "dfa"
     source: ClassVar[str] = (

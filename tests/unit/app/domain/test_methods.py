@@ -77,7 +77,7 @@ def test_a_setting_of_another_method_is_refused_with_every_other_fault() -> None
         "mc_samples": "uhc does not take this setting (it belongs to ensemble, muka); it takes "
         "teacher_temperature",
         "colour": "uhc does not take this setting (no method does); it takes teacher_temperature",
-        "teacher_temperature": "Input should be greater than 0",
+        "teacher_temperature": "Input should be greater than or equal to 0.000001",
     }
 
 
