@@ -72,6 +72,7 @@ class Line:
         renamed: Whether every other teacher has names of its own for its labels, which are mapped.
         rare: How many texts of the corpus are left of the first label of the first teacher.
         strangers: How many texts that fit no teacher are mixed into the corpus.
+        missing: The label of CLINC150 that these have; by default they are such that fit none of its labels.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Line:
     renamed: bool = False
     rare: int | None = None
     strangers: int = 0
+    missing: str | None = None
 
     @property
     def family(self) -> str:
@@ -123,7 +125,7 @@ class Line:
             for place, row in enumerate(labelled)
         ]
         corpus = self._thinned(draw.sample(rest, min(len(rest), self.corpus)), next(iter(knowing)))
-        corpus += draw.sample(_strangers(data), self.strangers) if self.strangers else []
+        corpus += draw.sample(_strangers(data, self.missing), self.strangers) if self.strangers else []
         return Split(tuple(labelled), tuple(corpus), tuple(draw.sample(test, min(len(test), self.test))))
 
     def _cut(self, train: Sequence[Row], draw: random.Random) -> tuple[list[Row], list[Row]]:
@@ -159,8 +161,11 @@ def _read(path: Path) -> Iterable[tuple[str, str]]:
     return dict(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True)).items()
 
 
-def _strangers(data: Path) -> list[Row]:
-    """CLINC150's texts that fit none of its intents; those of the test are not read."""
+def _strangers(data: Path, label: str | None) -> list[Row]:
+    """CLINC150's texts of a label, or that fit none of its labels; those of the test are not read."""
+    if label is not None:
+        pairs = _read(data / "clinc150" / "train.parquet")
+        return [Row(text, name, -1) for text, name in pairs if name == label]
     parts = ("oos_train", "oos_valid")
     rows = [pair for part in parts for pair in _read(data / "clinc150" / f"{part}.parquet")]
     return [Row(text, label, -1) for text, label in rows]
@@ -255,6 +260,9 @@ LINES: tuple[Line, ...] = (
 HARD_LINES: tuple[Line, ...] = (
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers (rare)", rare=5),
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers (strangers)", strangers=200),
+    replace(
+        _THREE_TEACHERS, name="clinc150, 3 teachers (missing label)", strangers=75, missing="pto_request"
+    ),
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers (plain)", encoders=(Encoder("plain"),) * 3),
 )
 """Cases in which it could do harm to learn from the corpus."""

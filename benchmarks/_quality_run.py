@@ -29,6 +29,8 @@ from worker.muka import (
     distil,
     fine_tune,
     get_method,
+    orphans,
+    predictive_entropy,
 )
 from worker.muka.amalgamate import score_corpus
 from worker.muka.evaluate import evaluate
@@ -205,7 +207,7 @@ class LineRun:
 
     def _scored(self, texts: Sequence[str], part: str, sampling: Sampling) -> list[TeacherOutputs]:
         line = self.line
-        sizes = (line.corpus, line.test, line.rare, line.strangers)
+        sizes = (line.corpus, line.test, line.rare, line.strangers, line.missing)
         made_by = [self._teacher_folder(i).name for i in range(len(self.teachers))]
         name = f"{part}-{'dropout' if sampling.passes else 'one-pass'}-"
         name += _digest(asdict(sampling), sizes, made_by)
@@ -246,10 +248,22 @@ class LineRun:
         ]
         logits = torch.cat([o.logits for o in outputs], dim=-1)
         q = together.supervise(Evidence(self.space, outputs)).columns["q"]
-        return {
+        found = {} if not self.line.strangers else {"orphans": self._orphans()}
+        return found | {
             "alone": [found["accuracy"] for found in alone],
             "largest logit": self._measured(logits)["accuracy"],
             "ensemble": self._measured(q)["accuracy"],
+        }
+
+    def _orphans(self) -> dict[str, int]:
+        """How many of the strangers are orphans, and of the other texts, by one pass of each teacher."""
+        of_all = orphans(self.space, predictive_entropy(self.space, self.one_pass.outputs))
+        is_strange = self._owners < 0
+        return {
+            "strangers": int(is_strange.sum()),
+            "found": int(of_all[is_strange].sum()),
+            "others": int((~is_strange).sum()),
+            "false": int(of_all[~is_strange].sum()),
         }
 
     def _measured(self, scores: Tensor) -> Result:

@@ -122,7 +122,7 @@ def _print(console: Console, found: Mapping[str, Sequence[Results]]) -> None:
         students = [_accuracy([each[way] for each in results]) for way in ways]
         table.add_row(name, *map(_mean_and_spread, columns), *students)
     console.print(table)
-    for told in lost_classes(found):
+    for told in [*lost_classes(found), *found_strangers(found)]:
         console.print(told)
 
 
@@ -136,6 +136,20 @@ def lost_classes(found: Mapping[str, Sequence[Results]]) -> list[str]:
         for label, recall in each["consensus"]["recall"].items()
         if recall == 0.0
     ]
+
+
+def found_strangers(found: Mapping[str, Sequence[Results]]) -> list[str]:
+    """How many texts that no teacher knows are orphans, summed over the runs, and how many of the others."""
+    told = []
+    for name, results in found.items():
+        counts = [each["teachers"]["orphans"] for each in results if "orphans" in each["teachers"]]
+        if counts:
+            n = {key: sum(count[key] for count in counts) for key in counts[0]}
+            told.append(
+                f"{name}: {n['found']} of {n['strangers']} texts that no teacher knows are orphans, and "
+                f"{n['false']} of the {n['others']} others"
+            )
+    return told
 
 
 def _print_choices(console: Console, found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:

@@ -1,6 +1,7 @@
 """The lines of the quality benchmark: what teachers, corpus and test are made of."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from benchmarks._quality_encoders import make_encoder
 from benchmarks._quality_lines import ALL_LINES, Line
-from benchmarks.quality import lost_classes
+from benchmarks.quality import found_strangers, lost_classes
 from demo.encoder import minilm
 
 
@@ -87,6 +88,25 @@ def test_minilm_in_another_architecture_says_the_same(kind, tmp_path):
             says.append(model(**batch).last_hidden_state[batch["attention_mask"].bool()])
     assert model.config.model_type == kind
     torch.testing.assert_close(*says, atol=1e-5, rtol=1e-5)
+
+
+def test_texts_of_a_label_that_no_teacher_knows_are_strangers(data):
+    line = replace(
+        _line(" (missing label)"), strangers=7, missing="bank-0", teams=lambda _: [["trip-0"], ["cook-0"]]
+    )
+    split = line.split(data, seed=1)
+    assert [row.label for row in split.corpus if row.owner == -1] == ["bank-0"] * 7
+    assert {row.label for row in (*split.labelled, *split.test)} == {"trip-0", "cook-0"}
+
+
+def test_strangers_that_are_orphans_are_counted_over_the_runs():
+    runs = [
+        {"teachers": {"orphans": {"strangers": 20, "found": found, "others": 100, "false": 1}}}
+        for found in (7, 9)
+    ]
+    assert found_strangers({"line": runs, "without": [{"teachers": {}}]}) == [
+        "line: 16 of 40 texts that no teacher knows are orphans, and 2 of the 200 others"
+    ]
 
 
 def test_data_that_is_not_there_is_told(tmp_path):
