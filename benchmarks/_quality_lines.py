@@ -271,7 +271,7 @@ SETTING_LINES: tuple[Line, ...] = (
     replace(_THREE_TEACHERS, name="clinc150, 3 teachers (student of 3 layers)", student=Encoder(layers=3)),
     replace(
         _THREE_TEACHERS,
-        name="setting: three architectures, student of a fourth",
+        name="setting: ELECTRA and RoBERTa, BERT student",
         encoders=(Encoder("electra"), Encoder("roberta"), Encoder("electra", 3)),
         student=Encoder(),
     ),

@@ -147,11 +147,22 @@ class LineRun:
         return Evidence(self.space, outputs, student_width=feature_width(start.model), seed=self.seed)
 
     def _kept(self, name: str, make: Callable[[], Result]) -> Result:
-        line = {field: getattr(self.line, field) for field in ("labelled", "corpus", "test")}
-        if self.line.student is not None:
-            line["student"] = asdict(self.line.student)
-        # The references differ from the student of consensus in what they learn alone.
-        method = None if name == TEACHERS else get_method(**self.methods.get(name, {})).settings()
+        told = (
+            "labelled",
+            "corpus",
+            "test",
+            "student",
+            "encoders",
+            "renamed",
+            "rare",
+            "strangers",
+            "missing",
+        )
+        line = {field: value for field, value in asdict(self.line).items() if field in told}
+        # The references differ from the student of consensus in what they learn alone; the teachers are
+        # combined as `muka` chooses them.
+        of = MUKA if name == TEACHERS else self.methods.get(name, {})
+        method = get_method(**of).settings()
         settings = json.loads(json.dumps([asdict(self._training), method, line]))
         path = self.folder / f"{name.replace(' ', '-')}.json"
         if path.exists():

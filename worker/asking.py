@@ -39,15 +39,16 @@ class Question:
     shard: int
     texts: Sequence[str]
     keys: Mapping[Piece, str]
-    """Of the pieces of the answer."""
+    """Of the pieces of the answer, and of features that are kept alone."""
+    wanted: Set[Piece]
+    """Those of the answer."""
     found: Mapping[Piece, Tensors]
-    """Those that were on the shelf."""
+    """Those of them that were on the shelf."""
 
     @property
     def plain(self) -> Answer | None:
         """The deterministic pass, if nothing of it is missing."""
-        wanted = {Piece.LOGITS, Piece.FEATURES} & set(self.keys)
-        if not wanted <= set(self.found):
+        if not {Piece.LOGITS, Piece.FEATURES} & self.wanted <= set(self.found):
             return None
         features = self.found.get(Piece.FEATURES, {}).get("features")
         return Answer(self.found[Piece.LOGITS]["logits"], features)
@@ -77,6 +78,8 @@ class Asking:
         precision: In which the teachers compute.
         on_texts: Told how many more texts of a teacher are done, in fractions while they are sampled.
         should_stop: Asked before every batch.
+        keeps_features: Whether a deterministic pass computes and keeps them also where they are not wanted: a
+            job with another method finds them then.
     """
 
     shelf: Shelf
@@ -84,13 +87,15 @@ class Asking:
     precision: Precision
     on_texts: Callable[[float], None]
     should_stop: Callable[[], bool]
+    keeps_features: bool = True
 
     def keys(self, teacher: WaitingTeacher, texts: str, shard: int) -> dict[Piece, str]:
-        """Of the pieces of an answer; `texts`: the shard's digest."""
+        """Of the pieces of an answer, and of features that are kept; `texts`: the shard's digest."""
         by = self.shelf.computation
+        kept = {Piece.FEATURES} if self.keeps_features else set()
         return {
             piece: self.asked.key(piece, by, teacher=teacher.digest, texts=texts, shard=shard)
-            for piece in self.asked.pieces
+            for piece in {*self.asked.pieces, *kept}
         }
 
     def question(
@@ -102,9 +107,10 @@ class Asking:
         there: Set[str],
     ) -> Question:
         """With what of the answer is on the shelf; `there`: the keys that are, as their rows tell."""
-        looked = {piece: self.shelf.find(key) for piece, key in keys.items() if key in there}
+        wanted = frozenset(self.asked.pieces)
+        looked = {piece: self.shelf.find(keys[piece]) for piece in wanted if keys[piece] in there}
         found = {piece: tensors for piece, tensors in looked.items() if tensors is not None}
-        return Question(teacher, shard, texts, keys, found)
+        return Question(teacher, shard, texts, keys, wanted, found)
 
     def answer(self, questions: Sequence[Question]) -> list[TeacherOutputs]:
         """Compute what is missing, and keep it: of one question, or with a bound of all teachers together.
@@ -169,11 +175,11 @@ class Asking:
             "shard": question.shard,
             "max_length": self.asked.max_length,
             "precision": self.precision,
-            "features": self.asked.features,
+            "features": Piece.FEATURES in question.keys,
             "should_stop": self.should_stop,
         }
 
     def _keep(self, question: Question, outputs: TeacherOutputs) -> None:
         """Put on the shelf what is new."""
-        new = {piece: key for piece, key in question.keys.items() if piece not in question.found}
-        self.shelf.keep(new, outputs)
+        there = set(question.found) if outputs.features is not None else {*question.found, Piece.FEATURES}
+        self.shelf.keep({piece: key for piece, key in question.keys.items() if piece not in there}, outputs)

@@ -69,7 +69,7 @@ def _let_teachers_answer(this: Run, scores: list[Scores]) -> None:
 
 @contextlib.contextmanager
 def _saved_if_ended(saving: Saving, trained: Trained) -> Iterator[None]:
-    """What is trained already is kept, should the job be cancelled or fail now."""
+    """What is trained already is kept, should the job be cancelled, run out of time or fail now."""
     try:
         yield
     except LeaseLostError:

@@ -1,6 +1,6 @@
 """What the teachers say about a corpus: what is on the shelf, and the rest by this worker and its helpers."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,18 +37,18 @@ class _Gathering:
     keys: Sequence[dict[Piece, str]]
     there: set[str]
     columns: Columns
-    features: bool
-    """Whether they are wanted here, or on the shelf alone."""
+    wanted: Set[Piece]
+    """The pieces of the answer."""
     reused: int = 0
     passes: int = 0
 
     def has(self, shard: int) -> bool:
         """Whether all pieces were there at the beginning."""
-        return self.there.issuperset(self.keys[shard].values())
+        return self.there.issuperset(self.keys[shard][piece] for piece in self.wanted)
 
     def put(self, shard: int, outputs: TeacherOutputs, passes: int) -> None:
         """The answer for a shard, and the text passes that it took now."""
-        wanted = outputs if self.features else replace(outputs, features=None)
+        wanted = outputs if Piece.FEATURES in self.wanted else replace(outputs, features=None)
         known = {name: tensor for name, tensor in vars(wanted).items() if tensor is not None}
         self.columns.put(shard * SHARD_SIZE, known)
         self.reused += passes == 0
@@ -67,18 +67,16 @@ def alone(units: Sequence[Unit], _on_helped: Callable[[Unit], None]) -> Iterator
 class Scoring:
     """Asks teachers about a corpus, shard by shard."""
 
-    def __init__(self, asking: Asking, scratch: Path, share: Share = alone, *, features: bool = True) -> None:
+    def __init__(self, asking: Asking, scratch: Path, share: Share = alone) -> None:
         """
         Args:
             asking: how.
             scratch: folder on whose disk the outputs lie while the job works with them.
-            features: whether the job works with what is asked for of them.
             share: who else computes.
         """  # noqa: D205, D212  (a class is documented at the class)
         self._asking = asking
         self._scratch = scratch
         self._share = share
-        self._features = features
 
     def reserve(self, teachers: Sequence[WaitingTeacher], texts: Texts) -> None:
         """Of texts whose turn comes later: nobody removes meanwhile what is on the shelf about them."""
@@ -117,7 +115,7 @@ class Scoring:
         """Ask for everything at once, so that nobody removes what is there before its turn has come."""
         keys = self._keys(teacher, digests)
         there = self._reserved(keys)
-        return _Gathering(teacher, keys, there, Columns(texts, self._scratch), self._features)
+        return _Gathering(teacher, keys, there, Columns(texts, self._scratch), set(self._asking.asked.pieces))
 
     def _keys(self, teacher: WaitingTeacher, digests: Sequence[str]) -> list[dict[Piece, str]]:
         """Of each shard."""

@@ -35,7 +35,11 @@ class Report(BaseModel):
     teachers: list[dict[str, Any]] = Field(
         [], description="Commit, labels, dropout passes a text, and what was reused, of each."
     )
-    corpus: dict[str, Any] = Field({}, description="Number of texts, and the sha256 of their content.")
+    corpus: dict[str, Any] = Field(
+        {},
+        description="Number of texts, and the sha256 of their content; where it was read from the Hub, "
+        "`dataset` with its commit as `revision`, `config`, `split` and `text_column`.",
+    )
     method: dict[str, Any] = Field({}, description="With all its settings.")
     training: dict[str, Any] = Field(
         {},
@@ -73,14 +77,16 @@ class Report(BaseModel):
         "certainty) and `naive_ensemble` (the largest probability of all teachers) have `accuracy`, "
         "`macro_f1`, `calibration_error`, `accuracy_by_teacher` (on the texts whose label a teacher knows), "
         "`per_label`, and the largest cells of `confusion`. `unknown_labels` are gold labels that nobody "
-        "knows; `right_teacher_chosen` is the share of the other texts whose most certain teacher knows the "
+        "knows; `corpus` says which texts these are, `passes_computed` how many passes of teachers they "
+        "took; `right_teacher_chosen` is the share of the other texts whose most certain teacher knows the "
         "gold label.",
     )
     seconds: dict[str, float] = Field({}, description="Of each stage of the last attempt.")
     throughput: dict[str, float | None] = Field(
         {},
         description="Text passes of the teachers in a second of scoring, texts in one of training, and "
-        "texts in one of answering the corpus; null where nothing was done.",
+        "texts in one of answering the corpus (of an ensemble: of combining what the teachers said); null "
+        "where nothing was done.",
     )
     versions: dict[str, str] = Field({}, description="Of the software that did it.")
 

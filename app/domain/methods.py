@@ -24,7 +24,7 @@ DEFAULT = "consensus"
 _UNSAMPLED_SCORES = {"energy"}
 """As the library has them: they look at no dropout pass."""
 _TYPES: Mapping[str, Any] = {"boolean": bool, "integer": int, "number": FiniteFloat}
-_LIMITS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le"}
+_LIMITS = {"minimum": "ge", "maximum": "le"}
 
 
 class MethodSpec(Part):

@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Self
 
+from app.domain.methods import CATALOGUE
 from app.domain.recipe import Recipe
 
 PREFIX = "scores"
@@ -27,7 +28,7 @@ class Piece(StrEnum):
     LOGITS = "logits"
     """Of the deterministic pass."""
     FEATURES = "features"
-    """Of the deterministic pass, which has them at no cost."""
+    """Of the deterministic pass, which keeps them whether or not the method at hand needs them."""
     SAMPLES = "samples"
     """What the dropout passes gave."""
 
@@ -54,8 +55,7 @@ class Asked:
         seed: Of the dropout masks.
         bound: Of adaptive sampling, which compares the teachers; None: exactly K passes.
         score: By which it compares them.
-        features: Whether pooled features are asked for, too: about a corpus always, whatever the method, so
-            that the job with another one finds them.
+        features: Whether pooled features are wanted.
         company: Digests and labels of all teachers.
     """
 
@@ -81,7 +81,7 @@ class Asked:
             seed=settings.get("mc_seed", 1),
             bound=settings.get("adaptive_bound") if settings.get("adaptive") else None,
             score=settings.get("score", "entropy"),
-            features=True,
+            features="teacher_features" in CATALOGUE[recipe.method.name]["needs"],
             company=company,
         )
 

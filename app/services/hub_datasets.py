@@ -13,6 +13,8 @@ from app.ingestion.parquet_reader import read_parquet
 from app.ingestion.rows import Columns, Rows
 
 TIMEOUT_SECONDS = 10.0
+LONGEST_CONFIG = 100
+"""Characters that a recipe takes; a folder's name may have more, and is found again without."""
 CONVERTED = "refs/convert/parquet"
 """The branch where the Hub keeps a Parquet copy of data sets in other formats."""
 
@@ -52,7 +54,9 @@ class HubSplit:
         if spec.split not in splits[config]:
             detail = f"{spec.dataset} has no split {spec.split!r}; there are {_named(sorted(splits[config]))}"
             raise _refusal("/corpus/split", "split_not_found", detail)
-        pinned = spec.model_copy(update={"revision": listing.commit, "config": config})
+        pinned = spec.model_copy(update={"revision": listing.commit})
+        if len(config) <= LONGEST_CONFIG:
+            pinned = pinned.model_copy(update={"config": config})
         return cls(pinned, listing, splits[config][spec.split])
 
     def rows(self, folder: Path, max_bytes: int) -> Rows:

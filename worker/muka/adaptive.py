@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -29,16 +30,50 @@ class DrawsPasses(Protocol):
         """softmax(z^(k)) of the texts `rows`: [len(rows), count, C] float32."""
 
 
-class Samples:
-    """Running sums over one teacher's dropout passes of n texts, each sampled as often as it needed."""
+class _Moments:
+    """Sums of draws and of their squares, each row drawn as often as it needed."""
 
-    def __init__(self, sampler: DrawsPasses, answer: Answer, *, sampled: bool) -> None:
+    def __init__(self, *shape: int) -> None:
+        self.total, self._squares = torch.zeros(shape), torch.zeros(shape)
+
+    def add(self, rows: Rows, draws: Tensor) -> None:
+        """Some draws of these rows: [len(rows), draws, ...]."""
+        self.total[rows] += draws.sum(1)
+        self._squares[rows] += draws.square().sum(1)
+
+    def variance_of_mean(self, k: Tensor) -> Tensor:
+        """Squared standard error of the mean of k >= 2 draws."""
+        return (self._squares - self.total.square() / k).clamp_min(0) / (k - 1) / k
+
+
+class Samples:
+    """Running sums over one teacher's dropout passes of n texts, each sampled as often as it needed.
+
+    Args:
+        sampler: Draws the passes.
+        answer: The deterministic pass.
+        sampled: Whether there is anything to draw.
+        kept: Makes distributions over all classes [..., C] ones over the c kept labels [..., c]; None where
+            these are all classes.
+    """
+
+    def __init__(
+        self,
+        sampler: DrawsPasses,
+        answer: Answer,
+        *,
+        sampled: bool,
+        kept: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self._sampler = sampler
         self._sampled = sampled
+        self._kept = kept
         self._answer, logits = answer, answer.logits
-        self._p, self._p_squares = torch.zeros_like(logits), torch.zeros_like(logits)
-        self._entropy, self._squares = torch.zeros(len(logits)), torch.zeros(len(logits))
-        self._passes = torch.zeros(len(logits))
+        n = len(logits)
+        self._p, self._entropy = torch.zeros_like(logits), _Moments(n)
+        c = logits.shape[-1] if kept is None else kept(logits[:1].softmax(-1)).shape[-1]
+        self._kept_p, self._kept_entropy = _Moments(n, c), _Moments(n)
+        self._passes = torch.zeros(n)
 
     def take(self, first: int, count: int, rows: Rows) -> None:
         """A stack of passes of these texts; nothing for a teacher without dropout."""
@@ -47,9 +82,10 @@ class Samples:
         p = self._sampler.dropout_passes(first, count, rows)
         each = entropy(p)
         self._p[rows] += p.sum(1)
-        self._p_squares[rows] += p.square().sum(1)
-        self._entropy[rows] += each.sum(1)
-        self._squares[rows] += each.square().sum(1)
+        self._entropy.add(rows, each)
+        kept = p if self._kept is None else self._kept(p)
+        self._kept_p.add(rows, kept)
+        self._kept_entropy.add(rows, each if self._kept is None else entropy(kept))
         self._passes[rows] += count
 
     def outputs(self) -> TeacherOutputs:
@@ -57,34 +93,29 @@ class Samples:
         if not self._sampled:
             return unsampled(self._answer)
         k, answer = self._passes, self._answer
-        p_hat, each = self._p / k[:, None], self._entropy / k
+        p_hat, each = self._p / k[:, None], self._entropy.total / k
         return TeacherOutputs(answer.logits, p_hat, k.short(), each, answer.features)
 
     def variance_of_score(self, score: str) -> Tensor:
         """Squared standard error of a score, from how its passes differ: [n]; k >= 2.
 
-        Of `max_probability`, that of the likeliest class's mean probability. Of `entropy`, the larger one of
+        Of `max_probability`, that of the likeliest label's mean probability. Of `entropy`, the larger one of
         that of the passes' mean entropy and that of the entropy of their mean, by its derivatives and without
-        the covariances of classes. The first alone serves `bald`, which decides late.
+        the covariances of labels. Of `bald`, that of the mean entropy over all classes: it decides late.
         """
         if not self._sampled:
             return torch.zeros_like(self._passes)
-        k, C = self._passes, self._p.shape[-1]
-        of_p = _variance_of_mean(self._p, self._p_squares, k[:, None])
+        k, c = self._passes, self._kept_p.total.shape[-1]
+        if score == "bald":
+            return self._entropy.variance_of_mean(k) / math.log(self._p.shape[-1]) ** 2
+        of_p = self._kept_p.variance_of_mean(k[:, None])
         if score == "max_probability":
-            likeliest = self._p.argmax(-1, keepdim=True)
-            return of_p.gather(-1, likeliest)[:, 0] / (1.0 - 1.0 / C) ** 2
-        variance = _variance_of_mean(self._entropy, self._squares, k)
-        if score == "entropy":
-            p_hat = self._p / k[:, None]
-            slopes = -p_hat.clamp_min(_TINY).log() - entropy(p_hat)[:, None]
-            variance = torch.maximum(variance, (slopes.square() * of_p).sum(-1))
-        return variance / math.log(C) ** 2
-
-
-def _variance_of_mean(total: Tensor, squares: Tensor, k: Tensor) -> Tensor:
-    """Squared standard error of the mean of k draws, from their sum and the sum of their squares."""
-    return (squares - total.square() / k).clamp_min(0) / (k - 1) / k
+            likeliest = self._kept_p.total.argmax(-1, keepdim=True)
+            return of_p.gather(-1, likeliest)[:, 0] / (1.0 - 1.0 / c) ** 2
+        p_hat = self._kept_p.total / k[:, None]
+        slopes = -p_hat.clamp_min(_TINY).log() - entropy(p_hat)[:, None]
+        of_mean = (slopes.square() * of_p).sum(-1)
+        return torch.maximum(self._kept_entropy.variance_of_mean(k), of_mean) / math.log(c) ** 2
 
 
 def score_shard_adaptively(
@@ -132,7 +163,7 @@ def score_shard_adaptively(
         raise ValueError("sampling.adaptive_bound is None; allowed: [0.0, 1.0], or score_shard")
     space = LabelSpace.union([teacher.labels for teacher in teachers])
     samples = []
-    for teacher, answer in zip(teachers, known or [None] * len(teachers), strict=True):
+    for i, (teacher, answer) in enumerate(zip(teachers, known or [None] * len(teachers), strict=True)):
         sampler = ShardSampler(
             teacher,
             texts,
@@ -145,7 +176,9 @@ def score_shard_adaptively(
             should_stop=should_stop,
         )
         plain = answer or sampler.deterministic(features=features)
-        samples.append(Samples(sampler, plain, sampled=teacher.has_dropout and sampling.passes > 0))
+        kept = None if space.keeps_all(i) else partial(space.project, i)
+        sampled = teacher.has_dropout and sampling.passes > 0
+        samples.append(Samples(sampler, plain, sampled=sampled, kept=kept))
     sample_until_decided(samples, space, len(texts), sampling)
     return [sample.outputs() for sample in samples]
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 
@@ -23,17 +24,31 @@ class Answer:
 
 def forward(model: PreTrainedModel, batch: Mapping[str, Tensor], *, features: bool = False) -> Answer:
     """Run a classifier on a batch: `input_ids` [b, L] and, where it is padded, `attention_mask` [b, L]."""
-    output = model(**batch, output_hidden_states=True) if features else model(**batch)
     if not features:
-        return Answer(output.logits)
-    states = getattr(output, "hidden_states", None) or output.encoder_hidden_states
-    return Answer(output.logits, mean_pool(states[-1], batch.get("attention_mask")))
+        return Answer(model(**batch).logits)
+    encoder = model.base_model
+    if encoder is model or model.config.is_encoder_decoder:
+        output = model(**batch, output_hidden_states=True)
+        states = (getattr(output, "hidden_states", None) or output.encoder_hidden_states)[-1]
+    else:
+        output, states = _with_last_states(model, encoder, batch)
+    return Answer(output.logits, mean_pool(states, batch.get("attention_mask")))
+
+
+def _with_last_states(model: PreTrainedModel, encoder: nn.Module, batch: Mapping[str, Tensor]) -> Any:
+    """Its output, and the last hidden states [b, L, width], without keeping those of all layers."""
+    found = []
+    hook = encoder.register_forward_hook(lambda _module, _inputs, output: found.append(output[0]))
+    try:
+        return model(**batch), found[-1]
+    finally:
+        hook.remove()
 
 
 def mean_pool(states: Tensor, attention_mask: Tensor | None) -> Tensor:
     """Average of hidden states [b, L, width] over the tokens that the mask [b, L] marks: [b, width].
 
-    Over all positions where these are not tokens any more (Funnel pools them, Perceiver has latents).
+    Over all positions, padding included, where these are not tokens any more (Funnel pools them).
     """
     if attention_mask is None or attention_mask.shape[1] != states.shape[1]:
         return states.mean(1)

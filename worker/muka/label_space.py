@@ -128,6 +128,10 @@ class LabelSpace:
             row[self.indices(i)] = True
         return known
 
+    def keeps_all(self, i: int) -> bool:
+        """Whether every class of teacher `i` is a label of its own: then `project` changes nothing."""
+        return None not in self.teachers[i] and len(set(self.teachers[i])) == len(self.teachers[i])
+
     def project(self, i: int, probabilities: Tensor) -> Tensor:
         """A distribution over teacher `i`'s classes as one over its distinct kept labels.
 

@@ -22,8 +22,9 @@ classify = pipeline("text-classification", model="path/to/the/folder/of/this/fil
 classify("your text")
 ```"""
 _REPEAT = """\
-`muka.json` holds the complete recipe, the report and the versions. Sent again to a service that has models
-and corpus, the recipe makes the same student (where it asks for keys, with one in `MUKA_API_KEY`):
+`muka.json` holds the complete recipe, the report and the versions. Sent again to a service that has, or finds
+on the Hub, the models and the corpus, the recipe makes the same student (where it asks for keys, with one in
+`MUKA_API_KEY`):
 
 ```bash
 python -c 'import json; print(json.dumps(json.load(open("muka.json"))["recipe"]))' |
@@ -197,7 +198,7 @@ def _limits(report: Report) -> list[str]:
         limits.append("It was not measured on labelled texts.")
     if names := [t.get("name") for t in report.get("teachers") or () if _was_unsampled(t, report)]:
         limits.append(
-            f"{_listed(names)} has no dropout layer that could be sampled: its single pass was scored."
+            f"No dropout layer could be sampled of {_listed(names)}: there the single pass was scored."
         )
     if unknown := (report.get("evaluation") or {}).get("unknown_labels"):
         limits.append(f"It cannot answer {_listed(unknown)}, which the held-out texts have.")
@@ -241,7 +242,7 @@ def _number(value: object) -> object:
     """Four digits of a fraction, and no exponent of anything that lasted long."""
     if not isinstance(value, float):
         return value
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    return f"{value:,.0f}" if 9999.5 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _inline(value: object) -> str:

@@ -15,7 +15,6 @@ def parameter(
     *,
     choices: tuple[str, ...] = (),
     minimum: float | None = None,
-    above: float | None = None,
     maximum: float | None = None,
 ) -> Any:
     """A dataclass field with what it allows.
@@ -25,13 +24,11 @@ def parameter(
         description: One sentence for the user.
         choices: The allowed words.
         minimum: The least allowed value.
-        above: What the value must exceed.
         maximum: The greatest allowed value.
     """
     limits = {
         "enum": list(choices) or None,
         "minimum": minimum,
-        "exclusiveMinimum": above,
         "maximum": maximum,
     }
     schema = {"type": _TYPES[type(default)], "description": description, "default": default}
@@ -60,9 +57,7 @@ def _check(name: str, value: Any, schema: Any) -> None:
     else:
         if schema["type"] == "integer":
             _of_type(name, value, int, "whole numbers")
-        above = schema.get("exclusiveMinimum")
-        low = schema.get("minimum", -math.inf) if above is None else above
-        within(name, value, low, schema.get("maximum", math.inf), open_low=above is not None)
+        within(name, value, schema.get("minimum", -math.inf), schema.get("maximum", math.inf))
 
 
 def _of_type(name: str, value: Any, expected: type, words: str) -> None:

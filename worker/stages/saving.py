@@ -52,12 +52,12 @@ class Saving:
         self._tidy(newest)
 
     def save_trained(self, student: Student, trained: DistilReport) -> None:
-        """Trained to its end and then cancelled, or failing: nobody has to train it again.
+        """Trained to its end, and then cancelled, out of time, or failing: it stays as a model.
 
         Raises:
             LeaseLostError: another attempt has the job.
         """
-        if self._lease.stop_reason in (None, StopReason.CANCELLED):
+        if self._lease.stop_reason in (None, StopReason.CANCELLED, StopReason.TIMEOUT):
             place = {"step": trained.steps, "total_steps": trained.steps}
             epochs = {"epoch": float(len(trained.epoch_losses)), "loss": trained.epoch_losses[-1]}
             self._put(place | epochs, student, student.save)

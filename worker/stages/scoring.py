@@ -7,8 +7,8 @@ from pathlib import Path
 from app.domain.stored_outputs import Asked
 from worker.asking import Asking, WaitingTeacher
 from worker.corpus import Texts
-from worker.muka import Need, Teacher
-from worker.scores import Scores, Scoring, Share, alone
+from worker.muka import Teacher
+from worker.scores import Scores, Scoring, Share
 from worker.sharing import Sharing
 from worker.stages.run import Run
 from worker.stored_outputs import Shelf, computation
@@ -20,8 +20,9 @@ def score(run: Run) -> list[Scores]:
     teachers = run.assignment.resolved.teachers
     counter = run.counter(len(teachers) * len(run.texts))
     if run.gold is not None:
-        _scoring(run, _asked_of_held_out(run)).reserve(_all_waiting(run), run.gold.texts)
-    scores = _scoring(run, asked_of(run), counter, _with_helpers(run)).score(_all_waiting(run), run.texts)
+        _of_held_out(run).reserve(_all_waiting(run), run.gold.texts)
+    asking = _asking(run, asked_of(run), counter)
+    scores = Scoring(asking, run.scratch, _with_helpers(run)).score(_all_waiting(run), run.texts)
     for index, (teacher, found) in enumerate(zip(teachers, scores, strict=True)):
         computed = found.shards - found.reused
         message = f"{teacher.reference}: {computed} shards computed, {found.reused} reused"
@@ -32,7 +33,7 @@ def score(run: Run) -> list[Scores]:
 
 def score_held_out(run: Run, texts: Texts, on_texts: Callable[[float], None]) -> list[Scores]:
     """All teachers about texts that nothing is trained on: what they answer and how sure they are."""
-    return _scoring(run, _asked_of_held_out(run), on_texts).score(_all_waiting(run), texts)
+    return _of_held_out(run, on_texts).score(_all_waiting(run), texts)
 
 
 def asked_of(run: Run) -> Asked:
@@ -42,8 +43,10 @@ def asked_of(run: Run) -> Asked:
     return Asked.by(run.assignment.recipe, run.assignment.corpus.owner, company)
 
 
-def _asked_of_held_out(run: Run) -> Asked:
-    return replace(asked_of(run), features=False)
+def _of_held_out(run: Run, on_texts: Callable[[float], None] = lambda _: None) -> Scoring:
+    """No method needs features of texts that nothing is trained on."""
+    asking = _asking(run, replace(asked_of(run), features=False), on_texts)
+    return Scoring(replace(asking, keeps_features=False), run.scratch)
 
 
 def _with_helpers(run: Run) -> Share:
@@ -51,13 +54,10 @@ def _with_helpers(run: Run) -> Share:
     return Sharing(work.settings, work.lease, by, run.stop_or_go_on).share
 
 
-def _scoring(
-    run: Run, asked: Asked, on_texts: Callable[[float], None] = lambda _: None, share: Share = alone
-) -> Scoring:
-    work, precision = run.assignment, run.training.precision
-    shelf = Shelf(work.patience, computation(precision, run.device))
-    asking = Asking(shelf, asked, precision, on_texts, run.should_stop)
-    return Scoring(asking, run.scratch, share, features=Need.TEACHER_FEATURES in run.method.needs)
+def _asking(run: Run, asked: Asked, on_texts: Callable[[float], None]) -> Asking:
+    precision = run.training.precision
+    shelf = Shelf(run.assignment.patience, computation(precision, run.device))
+    return Asking(shelf, asked, precision, on_texts, run.should_stop)
 
 
 def _all_waiting(run: Run) -> list[WaitingTeacher]:

@@ -1,6 +1,7 @@
 """Everyone's figures on held-out texts, with numbers worked out by hand."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -37,6 +38,20 @@ def test_everyone_is_measured_on_all_texts_and_on_those_of_each_teacher(told: di
     assert told["student"]["accuracy_by_teacher"] == [1.0, 1.0]
     assert told["ensemble"]["accuracy_by_teacher"] == [1.0, 0.5]
     assert told["teachers"][0]["accuracy_by_teacher"] == [0.5, 0.0]
+
+
+def test_block_by_block_everyone_is_measured_as_at_once(told: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "spans", partial(evaluation.spans, size=3))
+    blocks: list[None] = []
+    found = evaluate_all(
+        SPACE,
+        GOLD,
+        ANSWERS,
+        STUDENT,
+        Ensemble(mc_samples=0, integration="hard"),
+        on_block=lambda: blocks.append(None),
+    )
+    assert (found, len(blocks)) == (told, 2)
 
 
 def test_without_a_student_the_others_figures_are_the_same(told: dict) -> None:

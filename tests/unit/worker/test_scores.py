@@ -46,17 +46,19 @@ class Desk:
     loaded: list[int] = field(default_factory=list)
     texts_done: float = 0.0
 
-    def score(self, sampling: Sampling, *, features: bool = False, held: bool | None = None) -> list[Scores]:
-        """`features` are asked for; `held`: and given to the job, which is the same by default."""
+    def score(
+        self, sampling: Sampling, *, features: bool = False, keeps_features: bool = False
+    ) -> list[Scores]:
+        """`features` are wanted; `keeps_features`: and kept for others, wanted or not."""
         torch.set_num_threads(1)
         self.loaded, self.texts_done = [], 0.0
-        scoring = self.scoring(sampling, features=features, held=features if held is None else held)
+        scoring = self.scoring(sampling, features=features, keeps_features=keeps_features)
         return scoring.score(self.teachers(), Texts.spooled([pa.array(TEXTS)], self.scratch))
 
     def teachers(self) -> list[WaitingTeacher]:
         return [WaitingTeacher(str(i), lambda i=i: self._load(i)) for i in range(2)]  # type: ignore[misc]
 
-    def scoring(self, sampling: Sampling, *, features: bool = False, held: bool = False) -> Scoring:
+    def scoring(self, sampling: Sampling, *, features: bool = False, keeps_features: bool = False) -> Scoring:
         asked = Asked(
             owner="acme",
             max_length=16,
@@ -65,8 +67,10 @@ class Desk:
             features=features,
             company=tuple((str(i), labels) for i, labels in enumerate(LABELS)),
         )
-        asking = Asking(self.shelf, asked, "float32", self._count, lambda: False)
-        return Scoring(asking, self.scratch, features=held)
+        asking = Asking(
+            self.shelf, asked, "float32", self._count, lambda: False, keeps_features=keeps_features
+        )
+        return Scoring(asking, self.scratch)
 
     def _load(self, index: int) -> Teacher:
         self.loaded.append(index)
@@ -150,11 +154,21 @@ def test_features_that_are_wanted_later_take_one_pass_and_leave_the_samples(desk
     assert passes(desk.score(FIXED, features=True)) == [0, 0]
 
 
-def test_features_that_a_job_does_not_work_with_are_on_the_shelf_for_the_next(desk: Desk) -> None:
-    assert desk.score(FIXED, features=True, held=False)[0].outputs.features is None
+@pytest.mark.parametrize("sampling", [FIXED, ADAPTIVE], ids=["fixed", "adaptive"])
+def test_features_that_a_job_does_not_want_are_on_the_shelf_for_the_next(
+    desk: Desk, sampling: Sampling
+) -> None:
+    assert desk.score(sampling, keeps_features=True)[0].outputs.features is None
     found = desk.score(Sampling(), features=True)
     assert passes(found) == [0, 0]
     assert found[0].outputs.features is not None
+
+
+def test_nobody_is_asked_for_features_that_are_not_wanted(desk: Desk) -> None:
+    desk.score(FIXED)
+    assert passes(desk.score(FIXED, keeps_features=True)) == [0, 0], "they were not kept, and are no reason"
+    assert passes(desk.score(Sampling(passes=4), keeps_features=True)) == [4 * n, 0]
+    assert passes(desk.score(Sampling(), features=True)) == [n, n]
 
 
 def test_what_is_reserved_for_later_is_not_removed_meanwhile(desk: Desk) -> None:

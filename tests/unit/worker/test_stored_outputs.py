@@ -11,7 +11,8 @@ from app.domain.methods import SPECS
 from app.domain.recipe import Recipe
 from app.domain.stored_outputs import SHARD_TEXTS, Asked, Computation, Piece
 from app.storage.corpus_texts import digest, of_equal_size
-from worker.muka import SHARD_SIZE, get_method
+from worker.muka import SHARD_SIZE, Need, get_method
+from worker.muka.methods import METHODS
 from worker.muka.recipe import SCORES, UNSAMPLED_SCORES
 from worker.stored_outputs import computation
 
@@ -110,6 +111,7 @@ def test_what_a_recipe_asks_for_is_what_the_method_samples(name: str, score: str
         sampling.score,
     )
     assert asked.passes == recipe.method.passes
+    assert asked.features == (Need.TEACHER_FEATURES in METHODS[name].needs)
 
 
 def test_a_score_that_looks_at_no_dropout_pass_takes_none() -> None:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -126,3 +128,17 @@ def test_a_text_stops_at_a_margin_that_its_spread_and_the_passes_left_cannot_exp
     sample_until_decided(samples, space, 3, Sampling(passes=8, adaptive_bound=0.02))
     assert samples[0].outputs().passes.tolist() == [2, 8, 4]
     torch.testing.assert_close(samples[0].outputs().mc_probabilities[1], torch.tensor([0.75, 0.25]))
+
+
+@pytest.mark.parametrize("score", ["entropy", "max_probability"])
+def test_passes_that_differ_in_the_kept_labels_alone_are_not_taken_for_alike(score):
+    """Nine tenths of the mass lie on a dropped label; of the rest half or nine tenths on the first one."""
+    space = LabelSpace.union([["a", "b", None], ["c", "d"]])
+    wavering, steady = Scripted([[0.05]]), Scripted([[0.5] * 8])
+    wavering.passes = torch.tensor([[[0.05, 0.05, 0.9], [0.09, 0.01, 0.9]] * 4])
+    samples = [
+        Samples(wavering, Answer(torch.zeros(1, 3)), sampled=True, kept=partial(space.project, 0)),
+        Samples(steady, Answer(torch.zeros(1, 2)), sampled=True),
+    ]
+    sample_until_decided(samples, space, 1, Sampling(passes=8, adaptive_bound=0.02, score=score))
+    assert samples[0].outputs().passes.tolist() == [8]

@@ -76,6 +76,7 @@ def test_permuting_the_teachers_permutes_nothing_but_the_order_of_the_labels(nam
     for i, teacher in enumerate(order):
         if (column := f"p_{i}") in two.columns:
             torch.testing.assert_close(two.columns[column], one.columns[f"p_{teacher}"])
+    assert (one.choice is None) == (two.choice is None)
     if one.choice is not None and two.choice is not None:
         torch.testing.assert_close(two.choice.w, one.choice.w[:, order])
 

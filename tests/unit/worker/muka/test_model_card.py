@@ -135,7 +135,7 @@ def test_its_limits_are_those_of_this_job():
 
 def test_a_teacher_that_could_not_be_sampled_is_named_where_sampling_was_wanted():
     teachers = [{"name": "a", "sampled": True}, {"name": "b", "sampled": False}]
-    sentence = "b has no dropout layer that could be sampled: its single pass was scored."
+    sentence = "No dropout layer could be sampled of b: there the single pass was scored."
     for method, told in (
         ({"name": "muka", "mc_samples": 4, "score": "entropy"}, True),
         ({"name": "muka", "mc_samples": 0, "score": "entropy"}, False),
