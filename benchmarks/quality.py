@@ -62,8 +62,13 @@ def quality(
         run, name, show = _start_heads, "heads", _print_heads
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        longest_first = sorted(
+            lines, key=lambda each: each.epochs * each.corpus / each.batch_size, reverse=True
+        )
         asked = {
-            pool.submit(run, each.name, seed, data): each for seed in range(1, seeds + 1) for each in lines
+            pool.submit(run, each.name, seed, data): each
+            for seed in range(1, seeds + 1)
+            for each in longest_first  # so that at the end no process waits long for the other
         }
         for done in as_completed(asked):
             found[asked[done].name].append(done.result())
