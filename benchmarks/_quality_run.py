@@ -257,7 +257,10 @@ class LineRun:
             self._measured(self.space.scatter(i, torch.softmax(o.logits, dim=-1)))
             for i, o in enumerate(outputs)
         ]
-        logits = torch.cat([o.logits for o in outputs], dim=-1)
+        logits = torch.full((len(outputs[0]), len(self.space)), -torch.inf)
+        for i, o in enumerate(outputs):  # a label that teachers share has the larger one of theirs
+            places = self.space.indices(i)
+            logits[:, places] = torch.maximum(logits[:, places], o.logits)
         q = together.supervise(Evidence(self.space, outputs)).columns["q"]
         found = {} if not self.line.strangers else {"orphans": self._orphans()}
         return found | {
