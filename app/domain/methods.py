@@ -39,8 +39,8 @@ class MethodSpec(Part):
 
     @property
     def is_sampled(self) -> bool:
-        """Whether the settings of Monte-Carlo dropout count."""
-        return getattr(self, "score", None) not in _UNSAMPLED_SCORES
+        """Whether the method has settings of Monte-Carlo dropout, and they count."""
+        return hasattr(self, "mc_samples") and getattr(self, "score", None) not in _UNSAMPLED_SCORES
 
     @property
     def passes(self) -> int:

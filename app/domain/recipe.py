@@ -15,6 +15,9 @@ from app.domain.part import FiniteFloat, Part
 RECIPE_VERSION = 1
 """Raised when the meaning of a recipe changes; a worker leaves versions unknown to it to newer workers."""
 
+LONGEST_CONFIG = 100
+"""Characters of the name of a data set's config."""
+
 Reference = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=300)]
 """`org/name@revision` on the Hub, `mdl-…` (uploaded), `stu-…` (student of an earlier job) or `stu-…@step-200`
 (a checkpoint of its training)."""
@@ -50,7 +53,7 @@ class HubDataset(Part):
     dataset: Reference
     split: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "train"
     text_column: Annotated[str, StringConstraints(min_length=1, max_length=200)] = "text"
-    config: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
+    config: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_CONFIG)] | None = None
     revision: Annotated[str, StringConstraints(min_length=1, max_length=100)] | None = None
 
 

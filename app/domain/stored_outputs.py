@@ -71,9 +71,7 @@ class Asked:
     @classmethod
     def by(cls, recipe: Recipe, owner: str, company: tuple[tuple[str, tuple[str | None, ...]], ...]) -> Self:
         """What this recipe of the owner asks of the corpus."""
-        settings = recipe.method.model_dump()
-        if not recipe.method.is_sampled:
-            settings = {"score": settings["score"]}
+        settings = recipe.method.model_dump() if recipe.method.is_sampled else {}
         return cls(
             owner=owner,
             max_length=recipe.training.max_length,

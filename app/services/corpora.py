@@ -74,7 +74,6 @@ def create_from_hub_dataset(backend: Backend, owner: str, spec: HubDataset) -> t
     from app.services.hub_datasets import HubSplit  # noqa: PLC0415  (few corpora come from there)
 
     max_bytes, limits = backend.settings.max_corpus_bytes, limits_of(backend.settings)
-
     found = HubSplit.find(spec)
 
     def write(target: Path) -> NormalisedCorpus:

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Self
 
 from app.domain.errors import Fault, HubUnavailableError, InvalidCorpusError, PayloadTooLargeError
-from app.domain.recipe import HubDataset
+from app.domain.recipe import LONGEST_CONFIG, HubDataset
 from app.ingestion.dataset_files import DEFAULT_CONFIG, splits_by_config
 from app.ingestion.parquet_reader import read_parquet
 from app.ingestion.rows import Columns, Rows
 
 TIMEOUT_SECONDS = 10.0
-LONGEST_CONFIG = 100
-"""Characters that a recipe takes; a folder's name may have more, and is found again without."""
 CONVERTED = "refs/convert/parquet"
 """The branch where the Hub keeps a Parquet copy of data sets in other formats."""
 
@@ -54,9 +52,9 @@ class HubSplit:
         if spec.split not in splits[config]:
             detail = f"{spec.dataset} has no split {spec.split!r}; there are {_named(sorted(splits[config]))}"
             raise _refusal("/corpus/split", "split_not_found", detail)
-        pinned = spec.model_copy(update={"revision": listing.commit})
-        if len(config) <= LONGEST_CONFIG:
-            pinned = pinned.model_copy(update={"config": config})
+        # A folder's name may be longer than what a recipe takes; it is found again as it was found now.
+        known = config if len(config) <= LONGEST_CONFIG else spec.config
+        pinned = spec.model_copy(update={"revision": listing.commit, "config": known})
         return cls(pinned, listing, splits[config][spec.split])
 
     def rows(self, folder: Path, max_bytes: int) -> Rows:
@@ -66,25 +64,22 @@ class HubSplit:
             HubUnavailableError: The Hub does not answer.
             PayloadTooLargeError: The split is larger than `max_bytes`.
         """
-        return _rows(self.pinned, self._listing, self._paths, folder, max_bytes)
-
-
-def _rows(spec: HubDataset, listing: _Listing, paths: list[str], folder: Path, max_bytes: int) -> Rows:
-    total = sum(listing.sizes[path] for path in paths)
-    if total > max_bytes:
-        raise PayloadTooLargeError(
-            f"{spec.dataset} ({spec.split}) has {total:,} bytes; the limit is {max_bytes:,}"
-        )
-    row = 1
-    for path in paths:
-        with _downloaded(spec, listing, path, folder) as file:
-            for found in read_parquet(file, Columns(spec.text_column), max_bytes, first_row=row):
-                if isinstance(found, Fault):
-                    column = found.code in {"missing_column", "not_a_string"}
-                    yield replace(found, pointer="/corpus/text_column" if column else "/corpus/dataset")
-                    return
-                yield found
-                row += 1
+        spec, listing = self.pinned, self._listing
+        total = sum(listing.sizes[path] for path in self._paths)
+        if total > max_bytes:
+            raise PayloadTooLargeError(
+                f"{spec.dataset} ({spec.split}) has {total:,} bytes; the limit is {max_bytes:,}"
+            )
+        row = 1
+        for path in self._paths:
+            with _downloaded(spec, listing, path, folder) as file:
+                for found in read_parquet(file, Columns(spec.text_column), max_bytes, first_row=row):
+                    if isinstance(found, Fault):
+                        column = found.code in {"missing_column", "not_a_string"}
+                        yield replace(found, pointer="/corpus/text_column" if column else "/corpus/dataset")
+                        return
+                    yield found
+                    row += 1
 
 
 def _splits(spec: HubDataset) -> tuple[_Listing, dict[str, dict[str, list[str]]]]:

@@ -191,6 +191,14 @@ class TestKeepBest:
         with rarely.store.open(f"{kept.storage_prefix}/model.safetensors") as file:
             assert hashlib.file_digest(file, "sha256").hexdigest() == rarely.weights(whole)
 
+    def test_a_job_that_runs_out_of_time_while_it_is_measured_leaves_it_too(self, rarely: Bench) -> None:
+        job_id = rarely.job()
+        lease = rarely.lease(job_id)
+        stop_at(lease, StopReason.TIMEOUT, "stage", 4)
+        assert rarely.run(job_id, lease) == 0
+        assert job_of(rarely.database, job_id).status == Status.FAILED
+        assert [(row.step, row.total_steps) for row in _saved(rarely, job_id)] == [(STEPS, STEPS)]
+
     def test_a_worker_that_dies_of_a_cancel_takes_nothing_along(self, bench: Bench, service: Backend) -> None:
         """It was told to cancel, and never came to save its last step."""
         job_id = bench.job()

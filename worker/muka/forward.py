@@ -35,8 +35,10 @@ def forward(model: PreTrainedModel, batch: Mapping[str, Tensor], *, features: bo
     return Answer(output.logits, mean_pool(states, batch.get("attention_mask")))
 
 
-def _with_last_states(model: PreTrainedModel, encoder: nn.Module, batch: Mapping[str, Tensor]) -> Any:
-    """Its output, and the last hidden states [b, L, width], without keeping those of all layers."""
+def _with_last_states(
+    model: PreTrainedModel, encoder: nn.Module, batch: Mapping[str, Tensor]
+) -> tuple[Any, Tensor]:
+    """Output, and the encoder's last hidden states [b, L, width], without keeping those of all layers."""
     found = []
     hook = encoder.register_forward_hook(lambda _module, _inputs, output: found.append(output[0]))
     try:

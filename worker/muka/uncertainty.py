@@ -46,7 +46,10 @@ def drops_for_all_texts(model: nn.Module, batch: Mapping[str, Tensor]) -> bool:
             given is a multiple of it, or else that layer knows no texts.
     """
     texts, found = len(batch["input_ids"]), []
-    look = lambda _, inputs: found.append(inputs[0].shape[0] % texts != 0)  # noqa: E731
+
+    def look(_layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0].shape[0] % texts != 0)
+
     hooks = [layer.register_forward_pre_hook(look) for layer in dropout_modules(model)]
     try:
         with torch.inference_mode():

@@ -58,7 +58,7 @@ class ChoosingMethod(Method):
     def sampling(self) -> Sampling:
         """K dropout passes, or up to K; none for a score that does not look at them."""
         if self.score in UNSAMPLED_SCORES:
-            return Sampling(score=self.score)
+            return Sampling()
         bound = self.adaptive_bound if self.adaptive else None
         return Sampling(passes=self.mc_samples, seed=self.mc_seed, adaptive_bound=bound, score=self.score)
 
