@@ -110,7 +110,7 @@ def choices(
         for sample in samples:
             sample.take(0, k, np.arange(n))
     else:
-        sample_until_decided(samples, space, n, sampling)
+        sample_until_decided(samples, space, n, sampling, torch.device("cpu"))
     outputs = [sample.outputs() for sample in samples]
     chosen = teacher_scores(Evidence(space, outputs), sampling.score).argmax(-1)
     return chosen, outputs[0].passes.float().mean().item()

@@ -1,11 +1,11 @@
 """The engine on a GPU: two teachers and a student of the shape of all-mpnet-base-v2 on texts of ag_news.
 
-    make bench-gpu ARGS='--texts 29000 --weights FOLDER'
+    make bench-gpu ARGS='--weights FOLDER'
 
 Without --weights the models have that architecture and random weights, which costs the same; without the data
 the texts are made up, of the same lengths. `--tiny` proves on any machine in seconds that it all works.
-Variants are measured side by side, each for a few seconds, the last part is a whole job: K = 16 fixed passes
-of both teachers over all texts, then three epochs. Figures and settings go to benchmarks/out/gpu.json.
+Variants are measured side by side, each for a few seconds, then comes a whole job by the library: K = 16
+fixed passes of both teachers over all texts, then three epochs. All goes to benchmarks/out/gpu.json.
 """
 
 import argparse
@@ -14,16 +14,23 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 
 from benchmarks._arithmetic import forward_flops, matmul_rate, timed
 from benchmarks._gpu_models import agnews_texts, model_folder
+from worker.muka import scoring
+from worker.muka.ahead import TokenisedAhead, Upcoming
+from worker.muka.amalgamate import score_corpus
 from worker.muka.batching import tokenise
 from worker.muka.distil import distil
 from worker.muka.errors import StoppedError
@@ -32,14 +39,13 @@ from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence, Muka
 from worker.muka.recipe import Sampling, Training
 from worker.muka.scoring import SHARD_SIZE, TeacherOutputs, score_shard
+from worker.muka.step_graphs import StepGraphs
 from worker.muka.student import Student, create_student
 from worker.muka.teacher import Teacher
 
 OUT = Path(__file__).with_name("out")
 LABELS = (("World", "Sports"), ("Business", "Sci/Tech"))
 Row = dict[str, Any]
-_COMPILING = 30.0
-"""Seconds that must be left for trying torch.compile."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +92,9 @@ def main() -> None:
         "scoring": lambda: list(_printed(_scoring(setting, _budgets(arguments)))),
         "training": lambda: list(_printed(_training(setting))),
         "whole_job": lambda: _whole_job(setting, result, deadline - time.monotonic()),
-        "compiled": lambda: list(_printed(_compiled_variants(setting, result, deadline))),
     }
+    if arguments.compile:
+        parts["compiled"] = lambda: list(_printed(_compiled(setting, result)))
     for name, part in parts.items():
         result[name] = part()
         result["seconds"] = round(time.monotonic() - started, 1)
@@ -105,14 +112,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--budgets", type=int, nargs="+", help="tokens a batch, one variant each")
     parser.add_argument("--variant-seconds", type=float, default=4.0)
     parser.add_argument("--limit-seconds", type=float, default=285.0, help="for everything")
+    parser.add_argument("--compile", action="store_true", help="try torch.compile on the GPU, too")
     parser.add_argument("--tiny", action="store_true", help="a tiny model, few texts: only whether it works")
     return parser.parse_args()
 
 
 def _budgets(arguments: argparse.Namespace) -> Sequence[int]:
-    return arguments.budgets or (
-        (2_048, 4_096) if arguments.tiny else (16_384, 32_768, 65_536, 131_072, 262_144)
-    )
+    return arguments.budgets or ((2_048, 4_096) if arguments.tiny else (65_536, 262_144, 131_072))
 
 
 def _device(device: torch.device) -> Row:
@@ -127,63 +133,73 @@ def _device(device: torch.device) -> Row:
 
 def _scoring(setting: Setting, budgets: Sequence[int]) -> Iterator[Row]:
     """One teacher, one shard after another until the time is up."""
-    return (_score_variant(setting, f"eager, {budget} tokens", budget) for budget in budgets)
-
-
-def _compiled_variants(setting: Setting, measured: Mapping[str, Any], deadline: float) -> Iterator[Row]:
-    """torch.compile with the best budget, while there is time."""
-    if setting.device.type != "cuda":
-        return
-    best = _best(measured["scoring"])["token_budget"]
-    if time.monotonic() < deadline - _COMPILING:
-        with _compiled([setting.teachers[0].model]):
-            yield _score_variant(setting, f"torch.compile, {best} tokens", best)
-    if time.monotonic() < deadline - _COMPILING:
-        yield _train_variant(setting, "torch.compile, batches of 32", Training(), compiled=True)
-
-
-def _best(rows: Sequence[Row]) -> Row:
-    return max(rows, key=lambda row: row["tokens_per_second"])
+    for budget in budgets:
+        yield _score_variant(setting, f"{budget} tokens", budget)
+    with _instead(scoring, "suited_attention", lambda _model: nullcontext()):
+        name = f"attention as transformers and PyTorch choose it, {budgets[-1]} tokens"
+        yield _score_variant(setting, name, budgets[-1]) | {"not_ours": True}
 
 
 @contextmanager
-def _compiled(models: Sequence[Any]) -> Iterator[None]:
-    """`model.compile` on these models for the block."""
-    for model in models:
-        model.compile(dynamic=True)
+def _instead(place: Any, name: str, value: object) -> Iterator[None]:
+    """Another value for a name within the block."""
+    before = getattr(place, name)
+    setattr(place, name, value)
     try:
         yield
     finally:
-        for model in models:
-            model._compiled_call_impl = None  # noqa: SLF001  (PyTorch has no way back)
+        setattr(place, name, before)
+
+
+def _compiled(setting: Setting, measured: Mapping[str, Any]) -> Iterator[Row]:
+    """torch.compile of every layer, with the best budget; the first shard tells what compiling costs."""
+    budget, teacher = _best(measured["scoring"])["token_budget"], setting.teachers[0]
+    _ = teacher.drops_for_all_texts  # hooks the layers, which would be compiled again
+    layers: Any = teacher.model.base_model
+    for layer in layers.encoder.layer:
+        layer.compile(dynamic=True)
+    yield _score_variant(setting, f"torch.compile, {budget} tokens", budget)
+
+
+def _best(rows: Sequence[Row]) -> Row:
+    """Of the engine's own."""
+    return max((row for row in rows if "not_ours" not in row), key=lambda row: row["tokens_per_second"])
 
 
 def _score_variant(setting: Setting, name: str, budget: int) -> Row:
-    teacher, sampling = setting.teachers[0], Sampling(passes=setting.passes)
-    score: Callable[[], TeacherOutputs] = lambda: score_shard(  # noqa: E731
-        teacher, setting.one_shard, sampling=sampling, shard=0, max_length=128, token_budget=budget
-    )
+    """Shards that no variant has seen have shapes that nothing was compiled for: each is scored once."""
+    teacher = setting.teachers[0]
     row: Row = {"variant": name, "token_budget": budget}
+    shards = _shards(setting, teacher, budget)
+    seconds, flops, tokens = 0.0, 0.0, 0
+    done: list[NDArray[np.int64]] = []
     try:
         with _memory(row, setting.device):
-            row["first_seconds"] = round(timed(score, setting.device), 2)
-            rounds, seconds = _repeat(score, setting)
+            row["first_seconds"] = round(timed(lambda: next(shards), setting.device), 2)
+            while seconds < setting.seconds:
+                seconds += timed(lambda: done.append(next(shards)), setting.device)
+                flops += forward_flops(teacher.model, done[-1]) * (1 + setting.passes)
+                tokens += int(done[-1].sum()) * (1 + setting.passes)
     except Exception as error:  # noqa: BLE001  (a variant that fails is a result)
         return {**row, "failed": f"{type(error).__name__}: {error}"[:300], "tokens_per_second": 0}
-    lengths = tokenise(teacher.tokenizer, setting.one_shard, 128).lengths
-    passes = (1 + setting.passes) * rounds
-    flops = forward_flops(teacher.model, lengths) * passes / seconds
-    row["tokens_per_second"] = round(float(lengths.sum()) * passes / seconds)
-    row["share_of_peak"] = round(flops / setting.peak, 3)
+    row["shards"] = len(done)
+    row["tokens_per_second"] = round(tokens / seconds)
+    row["share_of_peak"] = round(flops / seconds / setting.peak, 3)
     return row
 
 
-def _repeat(action: Callable[[], object], setting: Setting) -> tuple[int, float]:
-    rounds, seconds = 0, 0.0
-    while seconds < setting.seconds:
-        seconds += timed(action, setting.device)
-        rounds += 1
-    return rounds, seconds
+def _shards(setting: Setting, teacher: Teacher, budget: int) -> Iterator[NDArray[np.int64]]:
+    """Scores one at a time, with the next one's tokens made ahead, and answers the lengths of its texts."""
+    ahead, sampling = TokenisedAhead(128), Sampling(passes=setting.passes)
+    parts = [setting.texts[at : at + SHARD_SIZE] for at in range(0, len(setting.texts), SHARD_SIZE)]
+    for shard, texts in cycle(enumerate(parts)):
+        following = (shard + 1) % len(parts)
+        upcoming = Upcoming(following, partial(parts.__getitem__, following))
+        tokens = ahead.take(teacher, shard, texts, upcoming)
+        score_shard(
+            teacher, texts, sampling=sampling, shard=shard, max_length=128, token_budget=budget, tokens=tokens
+        )
+        yield tokens.lengths
 
 
 @contextmanager
@@ -198,16 +214,18 @@ def _memory(row: Row, device: torch.device) -> Iterator[None]:
 
 def _training(setting: Setting) -> Iterator[Row]:
     for size in (32, 128):
-        yield _train_variant(setting, f"eager, batches of {size}", Training(batch_size=size))
+        yield _train_variant(setting, f"one launch a step, batches of {size}", Training(batch_size=size))
+        with _instead(StepGraphs, "prepare", lambda _graphs, _batch: None):
+            name = f"kernel by kernel, batches of {size}"
+            yield _train_variant(setting, name, Training(batch_size=size)) | {"not_ours": True}
 
 
-def _train_variant(setting: Setting, name: str, training: Training, *, compiled: bool = False) -> Row:
+def _train_variant(setting: Setting, name: str, training: Training) -> Row:
     row: Row = {"variant": name}
     student = _student(setting)
-    training = replace(training, epochs=1000)
     try:
-        with _memory(row, setting.device), _compiled([student.model] if compiled else []):
-            row |= _train_for(student, setting, training, warm_up=30.0 if compiled else 2.0)
+        with _memory(row, setting.device):
+            row |= _train_for(student, setting, replace(training, epochs=1000), warm_up=20.0)
     except Exception as error:  # noqa: BLE001  (a variant that fails is a result)
         return {**row, "failed": f"{type(error).__name__}: {error}"[:300], "tokens_per_second": 0}
     return row
@@ -219,11 +237,11 @@ def _student(setting: Setting) -> Student:
 
 
 def _train_for(student: Student, setting: Setting, training: Training, *, warm_up: float) -> Row:
-    """Steps a second after a warm-up: 30 steps (a CPU: 3), and more while they are slow, for `warm_up` s."""
+    """Steps a second after a warm-up: 100 steps (a CPU: 3), and more while they are slow, for `warm_up` s."""
     ends: list[float] = []
     first = time.monotonic()
     warm: list[int] = []
-    steps = 30 if setting.device.type == "cuda" else 3
+    steps = 100 if setting.device.type == "cuda" else 3
 
     def on_step(_: object) -> None:
         ends.append(time.monotonic())
@@ -263,47 +281,30 @@ def _evidence(setting: Setting, outputs: Sequence[TeacherOutputs]) -> Evidence:
 
 
 def _whole_job(setting: Setting, measured: Mapping[str, Any], seconds: float) -> Row:
-    """As many texts as fit into the time by what was measured, with the best eager variants."""
-    scoring, training = _best(measured["scoring"]), measured["training"][0]
+    """By the library as it is: as many texts as fit into the time by what was measured."""
+    asking, training = _best(measured["scoring"]), measured["training"][0]
     tokens = float(tokenise(setting.teachers[0].tokenizer, setting.one_shard, 128).lengths.mean())
-    a_text = 2 * tokens * (1 + setting.passes) / max(scoring["tokens_per_second"], 1)
+    a_text = 2 * tokens * (1 + setting.passes) / max(asking["tokens_per_second"], 1)
     a_text += 3 * tokens / max(training["tokens_per_second"], 1)
     n = max(64, min(len(setting.texts), int(0.85 * seconds / a_text)))
     job = replace(setting, texts=setting.texts[:n])
     outputs: list[TeacherOutputs] = []
-    score = timed(lambda: outputs.extend(_score_all(job, scoring["token_budget"])), job.device)
+    sampling = Sampling(passes=setting.passes)
+    score = timed(
+        lambda: outputs.extend(score_corpus(job.teachers, job.texts, sampling=sampling, training=Training())),
+        job.device,
+    )
     supervision = Muka(mc_samples=0).supervise(_evidence(job, outputs))
     student = _student(job)
     train = timed(lambda: distil(student, job.texts, supervision, Training()), job.device)
     return {
         "texts": n,
         "passes": 1 + setting.passes,
-        "token_budget": scoring["token_budget"],
         "scoring_seconds": round(score, 1),
         "training_seconds": round(train, 1),
         "seconds": round(score + train, 1),
         "expected_seconds": round(n * a_text, 1),
     }
-
-
-def _score_all(setting: Setting, budget: int) -> list[TeacherOutputs]:
-    sampling = Sampling(passes=setting.passes)
-    return [
-        TeacherOutputs.cat(
-            [
-                score_shard(
-                    teacher,
-                    setting.texts[at : at + SHARD_SIZE],
-                    sampling=sampling,
-                    shard=at // SHARD_SIZE,
-                    max_length=128,
-                    token_budget=budget,
-                )
-                for at in range(0, len(setting.texts), SHARD_SIZE)
-            ]
-        )
-        for teacher in setting.teachers
-    ]
 
 
 def _printed(rows: Iterator[Row]) -> Iterator[Row]:

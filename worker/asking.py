@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from app.domain.stored_outputs import Asked, Piece
 from worker.muka import Sampling, Teacher, TeacherOutputs, score_shard, score_shard_adaptively
+from worker.muka.ahead import TokenisedAhead, Upcoming
+from worker.muka.batching import TokenisedTexts
 from worker.muka.forward import Answer
 from worker.muka.recipe import Precision
 from worker.muka.scoring import unsampled
@@ -112,15 +115,19 @@ class Asking:
         found = {piece: tensors for piece, tensors in looked.items() if tensors is not None}
         return Question(teacher, shard, texts, keys, wanted, found)
 
-    def answer(self, questions: Sequence[Question]) -> list[TeacherOutputs]:
+    def answer(self, questions: Sequence[Question], upcoming: Upcoming | None = None) -> list[TeacherOutputs]:
         """Compute what is missing, and keep it: of one question, or with a bound of all teachers together.
+
+        Args:
+            questions: about one shard.
+            upcoming: the shard that the same teachers will be asked about next.
 
         Raises:
             StoppedError: `should_stop` answered True.
         """
         if self.asked.bound is None:
-            return [self._alone(question) for question in questions]
-        return self._together(questions)
+            return [self._alone(question, upcoming) for question in questions]
+        return self._together(questions, upcoming)
 
     def passes(self, question: Question, outputs: TeacherOutputs) -> int:
         """Text passes that it took to answer, from what had been found before."""
@@ -130,7 +137,7 @@ class Asking:
         samples = question.samples is None or (self.asked.bound is not None and bool(question.samples))
         return plain + (int(outputs.passes.sum()) if samples else 0)
 
-    def _alone(self, question: Question) -> TeacherOutputs:
+    def _alone(self, question: Question, upcoming: Upcoming | None) -> TeacherOutputs:
         sampling = self._sampling if question.samples is None else Sampling()
         teacher = question.asked.teacher
         expected = (question.plain is None) + (sampling.passes if teacher.has_dropout else 0)
@@ -139,6 +146,7 @@ class Asking:
             question.texts,
             sampling=sampling,
             known=question.plain,
+            tokens=self._tokens(question, upcoming),
             on_batch=lambda done: self.on_texts(done / expected),
             **self._settings(question),
         )
@@ -148,13 +156,14 @@ class Asking:
         self._keep(question, outputs)
         return outputs
 
-    def _together(self, questions: Sequence[Question]) -> list[TeacherOutputs]:
+    def _together(self, questions: Sequence[Question], upcoming: Upcoming | None) -> list[TeacherOutputs]:
         per_pass = 1 / (1 + self.asked.passes)
         answers = score_shard_adaptively(
             [question.asked.teacher for question in questions],
             questions[0].texts,
             sampling=self._sampling,
             known=[each.plain for each in questions],
+            tokens=[self._tokens(each, upcoming) for each in questions],
             # As if every text took all K passes: what is decided early is a leap at the end.
             on_batch=lambda done: self.on_texts(done * per_pass),
             **self._settings(questions[0]),
@@ -164,6 +173,13 @@ class Asking:
             found.pop(Piece.SAMPLES, None)
             self._keep(replace(question, found=found), outputs)
         return answers
+
+    def _tokens(self, question: Question, upcoming: Upcoming | None) -> TokenisedTexts:
+        return self._ahead.take(question.asked.teacher, question.shard, question.texts, upcoming)
+
+    @cached_property
+    def _ahead(self) -> TokenisedAhead:
+        return TokenisedAhead(self.asked.max_length)
 
     @property
     def _sampling(self) -> Sampling:

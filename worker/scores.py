@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from app.domain.shards import TOGETHER, Unit
@@ -10,6 +11,7 @@ from app.storage import corpus_texts
 from worker.asking import Asking, Question, WaitingTeacher
 from worker.corpus import Texts
 from worker.muka import SHARD_SIZE, TeacherOutputs
+from worker.muka.ahead import Upcoming
 from worker.muka.columns import Columns
 
 Share = Callable[[Sequence[Unit], Callable[[Unit], None]], Iterator[Unit]]
@@ -102,8 +104,9 @@ class Scoring:
             work.tell(unit)
             helped.append(unit)
 
+        following = dict(pairwise(missing))
         for unit in self._share(missing, on_helped):
-            work.compute(unit)
+            work.compute(unit, following.get(unit))
         for unit in helped:
             work.put_helped(unit)
         work.release()
@@ -153,14 +156,24 @@ class _Work:
             gathering.put(unit.shard, outputs, 0)
         return True
 
-    def compute(self, unit: Unit) -> None:
-        """Ask the teachers; those that are not asked now are released."""
+    def compute(self, unit: Unit, following: Unit | None = None) -> None:
+        """Ask the teachers; those that are not asked now are released.
+
+        Args:
+            unit: what about.
+            following: what is probably computed next.
+        """
         self.release(but=self._of(unit))
         questions = self._questions(unit)
-        for gathering, question, outputs in zip(
-            self._of(unit), questions, self.asking.answer(questions), strict=True
-        ):
+        answers = self.asking.answer(questions, self._upcoming(unit, following))
+        for gathering, question, outputs in zip(self._of(unit), questions, answers, strict=True):
             gathering.put(unit.shard, outputs, self.asking.passes(question, outputs))
+
+    def _upcoming(self, unit: Unit, following: Unit | None) -> Upcoming | None:
+        """The following shard, if it goes to the same teachers."""
+        if following is None or following.teacher != unit.teacher:
+            return None
+        return Upcoming(following.shard, lambda: self.texts.shard(following.shard).to_pylist())
 
     def put_helped(self, unit: Unit) -> None:
         """What a helper has computed is on the shelf, or it is computed after all."""

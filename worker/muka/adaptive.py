@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.muka.batching import Rows
+from worker.muka.batching import Rows, TokenisedTexts
 from worker.muka.forward import Answer
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods.choosing import teacher_scores
@@ -27,19 +27,19 @@ class DrawsPasses(Protocol):
     """What a `ShardSampler` does."""
 
     def dropout_passes(self, first: int, count: int, rows: Rows) -> Tensor:
-        """softmax(z^(k)) of the texts `rows`: [len(rows), count, C] float32."""
+        """softmax(z^(k)) of the texts `rows`: [len(rows), count, C] float32, on any device."""
 
 
 class _Moments:
-    """Sums of draws and of their squares, each row drawn as often as it needed."""
+    """Sums of draws and of their squares, each row drawn as often as it needed, on the CPU."""
 
     def __init__(self, *shape: int) -> None:
         self.total, self._squares = torch.zeros(shape), torch.zeros(shape)
 
     def add(self, rows: Rows, draws: Tensor) -> None:
         """Some draws of these rows: [len(rows), draws, ...]."""
-        self.total[rows] += draws.sum(1)
-        self._squares[rows] += draws.square().sum(1)
+        self.total[rows] += draws.sum(1).cpu()
+        self._squares[rows] += draws.square().sum(1).cpu()
 
     def variance_of_mean(self, k: Tensor) -> Tensor:
         """Squared standard error of the mean of k >= 2 draws."""
@@ -81,7 +81,7 @@ class Samples:
             return
         p = self._sampler.dropout_passes(first, count, rows)
         each = entropy(p)
-        self._p[rows] += p.sum(1)
+        self._p[rows] += p.sum(1).cpu()
         self._entropy.add(rows, each)
         kept = p if self._kept is None else self._kept(p)
         self._kept_p.add(rows, kept)
@@ -129,6 +129,7 @@ def score_shard_adaptively(
     token_budget: int | None = None,
     features: bool = False,
     known: Sequence[Answer | None] = (),
+    tokens: Sequence[TokenisedTexts] = (),
     on_batch: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> list[TeacherOutputs]:
@@ -149,6 +150,7 @@ def score_shard_adaptively(
         token_budget: Tokens per batch.
         features: Whether pooled sentence features are wanted as well.
         known: For each teacher its deterministic pass, where it was done before.
+        tokens: For each teacher the texts', where they were made ahead.
         on_batch: Told of text passes.
         should_stop: Asked before each batch.
 
@@ -172,6 +174,7 @@ def score_shard_adaptively(
             max_length=max_length,
             precision=precision,
             token_budget=token_budget,
+            tokens=tokens[i] if tokens else None,
             on_batch=on_batch,
             should_stop=should_stop,
         )
@@ -179,14 +182,20 @@ def score_shard_adaptively(
         kept = None if space.keeps_all(i) else partial(space.project, i)
         sampled = teacher.has_dropout and sampling.passes > 0
         samples.append(Samples(sampler, plain, sampled=sampled, kept=kept))
-    sample_until_decided(samples, space, len(texts), sampling)
+    sample_until_decided(samples, space, len(texts), sampling, teachers[0].device)
     return [sample.outputs() for sample in samples]
 
 
-def sample_until_decided(samples: Sequence[Samples], space: LabelSpace, n: int, sampling: Sampling) -> None:
+def sample_until_decided(
+    samples: Sequence[Samples],
+    space: LabelSpace,
+    n: int,
+    sampling: Sampling,
+    device: torch.device,
+) -> None:
     """Take stack after stack of the n texts whose ranking is still open, of all teachers in turn."""
     undecided = np.arange(n)
-    for first, count in stacks(sampling.passes):
+    for first, count in stacks(sampling.passes, device, adaptive=True):
         for sample in samples:
             sample.take(first, count, undecided)
         taken = first + count

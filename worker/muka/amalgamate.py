@@ -1,5 +1,6 @@
 """The whole amalgamation in one call, for notebooks and benchmarks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from worker.muka.adaptive import score_shard_adaptively
+from worker.muka.ahead import TokenisedAhead, Upcoming
 from worker.muka.distil import DistilReport, distil
 from worker.muka.errors import CorpusEmptyError
 from worker.muka.evaluate import agreement, choice_statistics
@@ -120,19 +122,37 @@ def score_corpus(
             "features": features,
             "on_batch": bar.update,
         }
+        ahead = TokenisedAhead(training.max_length)
         shards = [
-            _score_shard(teachers, texts[at : at + SHARD_SIZE], shard=at // SHARD_SIZE, **settings)
-            for at in range(0, len(texts), SHARD_SIZE)
+            _score_shard(teachers, ahead, texts, shard, **settings)
+            for shard in range(math.ceil(len(texts) / SHARD_SIZE))
         ]
     return [TeacherOutputs.cat(of_teacher) for of_teacher in zip(*shards, strict=True)]
 
 
 def _score_shard(
-    teachers: Sequence[Teacher], texts: Sequence[str], *, sampling: Sampling, **settings: Any
+    teachers: Sequence[Teacher],
+    ahead: TokenisedAhead,
+    corpus: Sequence[str],
+    shard: int,
+    *,
+    sampling: Sampling,
+    **settings: Any,
 ) -> list[TeacherOutputs]:
+    texts, rest = _shard(corpus, shard), _shard(corpus, shard + 1)
+    upcoming = Upcoming(shard + 1, lambda: rest) if rest else None
+    tokens = [ahead.take(teacher, shard, texts, upcoming) for teacher in teachers]
+    settings |= {"sampling": sampling, "shard": shard}
     if sampling.adaptive_bound is not None:
-        return score_shard_adaptively(teachers, texts, sampling=sampling, **settings)
-    return [score_shard(teacher, texts, sampling=sampling, **settings) for teacher in teachers]
+        return score_shard_adaptively(teachers, texts, tokens=tokens, **settings)
+    return [
+        score_shard(teacher, texts, tokens=mine, **settings)
+        for teacher, mine in zip(teachers, tokens, strict=True)
+    ]
+
+
+def _shard(corpus: Sequence[str], number: int) -> Sequence[str]:
+    return corpus[number * SHARD_SIZE : (number + 1) * SHARD_SIZE]
 
 
 def _distil(

@@ -1,12 +1,14 @@
-"""Attention on the CPU over a number of keys that its kernel likes (section 9.4).
+"""Attention as the kernels of a device like it (section 9.4).
 
-PyTorch's kernel takes bfloat16 scores 16 at a time, and the rest of a row one by one. So keys are added up to
-the next multiple of 16, and masked: 25 tokens take three quarters of the time then. It changes nothing else:
-a masked key has a weight of exactly zero.
+On the CPU PyTorch's kernel takes bfloat16 scores 16 at a time, and the rest of a row one by one. So keys are
+added up to the next multiple of 16, and masked: 25 tokens take three quarters of the time then. It changes
+nothing else: a masked key has a weight of exactly zero.
+
+On a GPU see `worker.muka.gpu_attention`.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -16,9 +18,16 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from worker.muka.gpu_attention import gpu_attention
+
 _NAME = "muka_even_keys"
 _KEYS = 16
 _OTHER_ARGUMENTS = ("position_bias", "cache")
+
+
+def suited_attention(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """Within the block the model's attention runs on the kernels that suit its device."""
+    return gpu_attention(model) if model.device.type == "cuda" else even_attention(model)
 
 
 @contextmanager

@@ -46,17 +46,22 @@ class TokenisedTexts:
         """Tokens of each text: int64 [n], all >= 1."""
         return np.diff(self.offsets)
 
-    def collate(self, rows: Rows, device: torch.device) -> dict[str, Tensor]:
+    def collate(self, rows: Rows, device: torch.device, *, width: int | None = None) -> dict[str, Tensor]:
         """The texts `rows` padded to the longest of them.
 
+        Args:
+            rows: Which texts.
+            device: Where to.
+            width: Pad to so many tokens, and mask always: batches of different texts have one shape then.
+
         Returns:
-            `input_ids` and, where there is padding, `attention_mask`, int64 [len(rows), longest], on
+            `input_ids` and, where there is padding, `attention_mask`, int64 [len(rows), width], on
             `device`. Attention is faster without a mask, and models take none for all ones.
         """
         starts, ends = self.offsets[rows], self.offsets[rows + 1]
         lengths = ends - starts
-        columns = np.arange(lengths.max())
-        if lengths.min() == len(columns):
+        columns = np.arange(width or lengths.max())
+        if width is None and lengths.min() == len(columns):
             return {"input_ids": to_device(torch.from_numpy(self._ids_at(starts[:, None] + columns)), device)}
         first = len(columns) - lengths if self.pads_left else np.zeros_like(lengths)
         mask = (columns >= first[:, None]) & (columns < (first + lengths)[:, None])

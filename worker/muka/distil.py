@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from worker.muka.attention import suited_attention
 from worker.muka.batching import Rows, TokenisedTexts, epoch_batches, to_device, tokenise
 from worker.muka.checkpoint import Checkpoint, CheckpointUnusableError, Position, read_position, restore
 from worker.muka.dropout import seeded_dropout
@@ -26,6 +27,7 @@ from worker.muka.precision import autocast, resolve
 from worker.muka.recipe import Training
 from worker.muka.schedule import learning_rate_factor
 from worker.muka.seeds import derive_seed
+from worker.muka.step_graphs import WIDTHS, Batch, StepGraphs
 from worker.muka.student import Student
 from worker.muka.vocabulary import UsedVocabulary
 
@@ -189,12 +191,13 @@ class _Loop:
             raise ValueError(f"supervision has {len(supervision)} rows; allowed: {len(texts)}, one a text")
         self._student = student
         self._training = training
-        max_length = min(training.max_length, student.max_length)
-        self._texts = tokenise(student.tokenizer, texts, max_length, scratch)
+        self._max_length = min(training.max_length, student.max_length)
+        self._texts = tokenise(student.tokenizer, texts, self._max_length, scratch)
         self._columns = supervision.columns
         self._objective = supervision.objective.to(student.device).train()
         self._vocabulary = UsedVocabulary.of(student.model, self._texts.ids, self._texts.pad_id)
         self._optimizer = make_optimizer(student.model, self._objective, training, self._vocabulary)
+        self._graphs = StepGraphs(self._parameters, self._loss) if student.device.type == "cuda" else None
         self._dtype = resolve(training.precision, student.device)
         self._fingerprint = fingerprint(self._texts, supervision, training)
         self._steps_per_epoch = math.ceil(len(texts) / training.batch_size)
@@ -316,34 +319,62 @@ class _Loop:
                         hint="Lower max_length, keep fewer layers, or use a machine with more memory.",
                     ) from error
                 self._micro_batch = math.ceil(min(self._micro_batch, len(rows)) / 2)
+                if self._graphs is not None:
+                    self._graphs.close()
             release_memory()
 
     def _try_accumulate(self, rows: Rows) -> Tensor:
-        self._optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self._student.device)
+        model, device = self._student.model, self._student.device
         seed = derive_seed(self._training.seed, "step", self.step)
         tables = [] if self._vocabulary is None else [self._vocabulary]
-        used = replaced_forwards((table.embedding, table.forward) for table in tables)
-        with used, seeded_dropout(self._student.model, seed, self._student.device):
-            for start in range(0, len(rows), self._micro_batch):
-                part = rows[start : start + self._micro_batch]
-                loss = self._loss(part) * (len(part) / len(rows))
-                loss.backward()  # type: ignore[no-untyped-call]
-                total += loss.detach()
+        with (
+            replaced_forwards((table.embedding, table.forward) for table in tables),
+            suited_attention(model),
+        ):
+            if self._graphs is not None and len(rows) == self._micro_batch == self._training.batch_size:
+                batch = self._batch(rows)
+                self._graphs.prepare(batch)
+                with seeded_dropout(model, seed, device):
+                    total = self._graphs.run(batch)
+                if total is not None:
+                    return total
+            with seeded_dropout(model, seed, device):
+                return self._accumulate_parts(rows)
+
+    def _accumulate_parts(self, rows: Rows) -> Tensor:
+        in_place = self._graphs is not None and self._graphs.hold_gradients
+        self._optimizer.zero_grad(set_to_none=not in_place)
+        total = torch.zeros((), device=self._student.device)
+        for start in range(0, len(rows), self._micro_batch):
+            part = rows[start : start + self._micro_batch]
+            loss = self._loss(self._batch(part)) * (len(part) / len(rows))
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
         return total
 
-    def _loss(self, rows: Rows) -> Tensor:
-        device = self._student.device
-        batch = self._texts.collate(rows, device)
-        with autocast(self._dtype, device):
-            answer = forward(self._student.model, batch, features=self._objective.wants_features)
+    def _batch(self, rows: Rows) -> dict[str, Tensor]:
+        """Token ids, mask and the columns of these texts, on the device."""
+        device, width = self._student.device, None
+        if self._graphs is not None:
+            longest = int(self._texts.lengths[rows].max())
+            width = min(-(-longest // WIDTHS) * WIDTHS, self._max_length)
         columns = {name: to_device(column[rows], device) for name, column in self._columns.items()}
-        loss: Tensor = self._objective(answer, columns)
+        return self._texts.collate(rows, device, width=width) | columns
+
+    def _loss(self, batch: Batch) -> Tensor:
+        texts = {name: tensor for name, tensor in batch.items() if name not in self._columns}
+        with autocast(self._dtype, self._student.device):
+            answer = forward(self._student.model, texts, features=self._objective.wants_features)
+        loss: Tensor = self._objective(answer, {name: batch[name] for name in self._columns})
         return loss
 
+    @property
+    def _parameters(self) -> list[nn.Parameter]:
+        """All that are trained."""
+        return [p for group in self._optimizer.param_groups for p in group["params"]]
+
     def _clip(self) -> Tensor:
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
-        return nn.utils.clip_grad_norm_(parameters, self._training.max_grad_norm)
+        return nn.utils.clip_grad_norm_(self._parameters, self._training.max_grad_norm)
 
     def _note(self, loss: float, place: int) -> None:
         self._epoch_sum += loss

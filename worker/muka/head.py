@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from worker.muka.attention import suited_attention
 from worker.muka.batching import Rows, TokenisedTexts
 from worker.muka.forward import forward
 from worker.muka.memory import TokenBudget, in_token_batches
@@ -72,7 +73,7 @@ def start_head(
 
     def features(places: Rows) -> Tensor:
         seen.clear()
-        with torch.inference_mode(), autocast(dtype, model.device):
+        with torch.inference_mode(), suited_attention(model), autocast(dtype, model.device):
             forward(model, texts.collate(rows[places], model.device))
         return seen[-1].double().cpu()
 

@@ -25,6 +25,10 @@ _MESSAGES = (
 )
 
 
+_ALIKE = 0.9
+"""Texts of this share of the longest one's length are as long, where there are enough of them."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory, of the GPU or the host, is used up."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
@@ -46,12 +50,14 @@ class TokenBudget:
 
     Attributes:
         tokens: The present budget.
+        enough: As many keep the device busy; a batch that has them takes no text that wants more padding.
     """
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, tokens: int, enough: int | None = None) -> None:
         if tokens < 1:
             raise ValueError(f"token_budget is {tokens}; allowed: [1, inf)")
         self.tokens = tokens
+        self.enough = tokens if enough is None else enough
 
     @classmethod
     def for_device(cls, tokens: int | None, device: torch.device) -> "TokenBudget":
@@ -60,7 +66,20 @@ class TokenBudget:
         The default must not depend on free memory: the dropout masks, and so the scores, depend on how
         a shard is cut into batches.
         """
-        return cls(tokens or (131_072 if device.type == "cuda" else 4_096))
+        if device.type == "cuda":
+            return cls(tokens or 131_072, enough=32_768)
+        return cls(tokens or 4_096)
+
+    def first_batch(self, lengths: NDArray[np.int64]) -> int:
+        """How many of texts of falling lengths [n >= 1] are the first batch, at least one.
+
+        As many as the budget allows. But where there are enough of them, texts much shorter than the first
+        are left to the next batch: they would mostly be padding.
+        """
+        longest = int(lengths[0])
+        batch = lengths[: self.texts(longest)]
+        alike = int(np.count_nonzero(batch >= _ALIKE * longest))
+        return min(len(batch), max(alike, -(-self.enough // longest)))
 
     def texts(self, longest: int) -> int:
         """Texts of length `longest` that fit, at least one."""
@@ -97,16 +116,16 @@ def in_token_batches(
         OutOfMemoryError_: Not even one text fits.
     """
     order = longest_first(lengths)
+    falling = lengths[order]
     start = 0
     while start < len(order):
-        longest = int(lengths[order[start]])
-        rows = order[start : start + budget.texts(longest)]
+        rows = order[start : start + budget.first_batch(falling[start:])]
         try:
             answer = step(rows)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            budget.halve(len(rows), longest)
+            budget.halve(len(rows), int(falling[start]))
         else:
             yield rows, answer
             start += len(rows)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -37,18 +38,33 @@ _NEW_NUMBERS = 1 << 26
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
 
 
+class _Quiet:
+    """How many blocks want transformers to be quiet now, in all threads, and how loud it was before."""
+
+    lock = Lock()
+    blocks = 0
+    before = (0, True)
+
+
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Without transformers' progress bars and load reports; our own warnings are not touched."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    with _Quiet.lock:
+        _Quiet.blocks += 1
+        if _Quiet.blocks == 1:
+            _Quiet.before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+            logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+        with _Quiet.lock:
+            _Quiet.blocks -= 1
+            if not _Quiet.blocks:
+                verbosity, bars = _Quiet.before
+                logging.set_verbosity(verbosity)
+                if bars:
+                    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def read_config(folder: Path) -> PretrainedConfig:

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from worker.muka.attention import even_attention
-from worker.muka.batching import Rows, tokenise
+from worker.muka.attention import suited_attention
+from worker.muka.batching import Rows, TokenisedTexts, to_device, tokenise
 from worker.muka.dropout import seeded_dropout
 from worker.muka.errors import StoppedError
 from worker.muka.forward import Answer, forward
@@ -28,6 +28,8 @@ SHARD_SIZE = 1024
 """Texts in a shard of the corpus; fixed, because the dropout seeds count shards."""
 
 _LARGEST_STACK = 4
+_LARGEST_STACK_OF_GPU = 16
+"""Dropout passes that go through a model together. A GPU wants large batches."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,12 @@ class ShardSampler:
         max_length: int,
         precision: Precision = "auto",
         token_budget: int | None = None,
+        tokens: TokenisedTexts | None = None,
         on_batch: Callable[[int], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         self._teacher = teacher
-        self._texts = tokenise(teacher.tokenizer, texts, min(max_length, teacher.max_length))
+        self._texts = tokens or tokenise(teacher.tokenizer, texts, min(max_length, teacher.max_length))
         self._seed_of_stack = partial(derive_seed, seed, "dropout", teacher.digest, shard)
         self._dtype = _computing_type(teacher, precision)
         self._budget = TokenBudget.for_device(token_budget, teacher.device)
@@ -104,10 +107,15 @@ class ShardSampler:
 
     def deterministic(self, *, features: bool = False) -> Answer:
         """One pass with dropout off over the whole shard: logits [n, C] (and features) float32."""
-        return self._run(np.arange(len(self._texts)), features=features)
+        answer = self._run(np.arange(len(self._texts)), features=features)
+        return Answer(answer.logits.cpu(), None if answer.features is None else answer.features.cpu())
 
     def dropout_passes(self, first: int, count: int, rows: Rows) -> Tensor:
-        """softmax(z^(k)) of the texts `rows`, for `count` dropout masks: [len(rows), count, C] float32."""
+        """softmax(z^(k)) of the texts `rows`, for `count` dropout masks.
+
+        Returns:
+            [len(rows), count, C] float32, on the teacher's device.
+        """
         if count > 1 and self._teacher.drops_for_all_texts:
             return torch.cat([self.dropout_passes(first + i, 1, rows) for i in range(count)], dim=1)
         model, seed = self._teacher.model, self._seed_of_stack(first, count)
@@ -117,19 +125,19 @@ class ShardSampler:
 
     @torch.inference_mode()
     def _run(self, rows: Rows, *, features: bool = False) -> Answer:
-        """One pass a row; the answers stay on the device until the end, so that nothing waits for a GPU."""
+        """One pass a row; nothing waits for a GPU, and the answers stay there."""
         batches, answers = [], []
         model, device = self._teacher.model, self._teacher.device
-        with fused_linear(model), even_attention(model), autocast(self._dtype, device):
+        with fused_linear(model), suited_attention(model), autocast(self._dtype, device):
             step = lambda places: self._answer(rows[places], features)  # noqa: E731
             for places, answer in in_token_batches(step, self._texts.lengths[rows], self._budget):
                 batches.append(torch.from_numpy(places))
                 answers.append(answer)
                 self._on_batch(len(places))
-        back = torch.argsort(torch.cat(batches))
+        back = to_device(torch.argsort(torch.cat(batches)), device)
         pooled = [answer.features for answer in answers if answer.features is not None]
-        logits = torch.cat([answer.logits for answer in answers]).float().cpu()
-        return Answer(logits[back], torch.cat(pooled).float().cpu()[back] if features else None)
+        logits = torch.cat([answer.logits for answer in answers]).float()
+        return Answer(logits[back], torch.cat(pooled).float()[back] if features else None)
 
     def _answer(self, rows: Rows, features: bool) -> Answer:
         if self._should_stop():
@@ -163,6 +171,7 @@ def score_shard(
     token_budget: int | None = None,
     features: bool = False,
     known: Answer | None = None,
+    tokens: TokenisedTexts | None = None,
     on_batch: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> TeacherOutputs:
@@ -181,6 +190,7 @@ def score_shard(
         token_budget: Tokens per batch; halved when memory runs out.
         features: Whether pooled sentence features are wanted as well.
         known: The deterministic pass, where it was done before.
+        tokens: The texts', where they were made ahead.
         on_batch: Told after each batch how many text passes were just done.
         should_stop: Asked before each batch.
 
@@ -200,13 +210,14 @@ def score_shard(
         max_length=max_length,
         precision=precision,
         token_budget=token_budget,
+        tokens=tokens,
         on_batch=on_batch,
         should_stop=should_stop,
     )
     answer = known or sampler.deterministic(features=features)
     if not (teacher.has_dropout and sampling.passes):
         return unsampled(answer)
-    p_hat, pass_entropy = _average(sampler, answer.logits, sampling.passes)
+    p_hat, pass_entropy = _average(sampler, len(texts), sampling.passes, teacher.device)
     passes = torch.full((len(texts),), sampling.passes, dtype=torch.int16)
     return TeacherOutputs(answer.logits, p_hat, passes, pass_entropy, answer.features)
 
@@ -218,25 +229,32 @@ def unsampled(answer: Answer) -> TeacherOutputs:
     return TeacherOutputs(answer.logits, p, passes, entropy(p), answer.features)
 
 
-def _average(sampler: ShardSampler, logits: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+def _average(sampler: ShardSampler, n: int, samples: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """p̂ [n, C] and the mean entropy of the passes [n]."""
-    rows = np.arange(len(logits))
-    total, total_entropy = torch.zeros_like(logits), torch.zeros(len(logits))
-    for first, count in stacks(samples):
+    rows, total, total_entropy = np.arange(n), torch.zeros(()), torch.zeros(())
+    for first, count in stacks(samples, device):
         p = sampler.dropout_passes(first, count, rows)
-        total += p.sum(1)
-        total_entropy += entropy(p).sum(1)
-    return total / samples, total_entropy / samples
+        total, total_entropy = p.sum(1) + total, entropy(p).sum(1) + total_entropy
+    return (total / samples).cpu(), (total_entropy / samples).cpu()
 
 
-def stacks(passes: int) -> Iterator[tuple[int, int]]:
-    """How K passes are stacked, as (first, count): 2, 2, 4, 4, ...
+def stacks(passes: int, device: torch.device, *, adaptive: bool = False) -> Iterator[tuple[int, int]]:
+    """How K passes are stacked, as (first, count).
 
-    Fixed and adaptive K share the stacks, and so the masks; adaptive K decides between them. Looking more
-    often would hardly save passes, and costs batches that are too small.
+    On the CPU 2, 2, 4, 4, ... for fixed and for adaptive K, which so share the masks; adaptive K decides
+    between them. Looking more often would hardly save passes, and costs batches that are too small. On a GPU
+    16 at a time, or 2, 2, 4, 8, 16, ... where K is adaptive.
+
+    Args:
+        passes: K.
+        device: Of the teacher.
+        adaptive: Whether passes are decided about.
     """
+    on_gpu = device.type == "cuda"
+    largest = _LARGEST_STACK_OF_GPU if on_gpu else _LARGEST_STACK
+    smallest = largest if on_gpu and not adaptive else 2
     first = 0
     while first < passes:
-        count = min(max(first, 2), _LARGEST_STACK, passes - first)
+        count = min(max(first, smallest), largest, passes - first)
         yield first, count
         first += count

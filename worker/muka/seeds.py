@@ -29,5 +29,12 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        # Not torch.manual_seed, which seeds GPUs that are not put back, too.
+        torch.default_generator.manual_seed(seed)
+        if devices:
+            torch.cuda.default_generators[_index(device)].manual_seed(seed)
         yield
+
+
+def _index(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index

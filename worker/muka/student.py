@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from worker.muka.attention import suited_attention
 from worker.muka.batching import Rows, padding_id, tokenise
 from worker.muka.errors import StudentNotUsableError
 from worker.muka.forward import forward, usable_positions
@@ -126,7 +127,7 @@ class Student:
         dtype = resolve(precision, self.device)
 
         def step(rows: Rows) -> Tensor:
-            with autocast(dtype, self.device):
+            with suited_attention(self.model), autocast(dtype, self.device):
                 answer = forward(self.model, tokenised.collate(rows, self.device))
             return answer.logits.float().cpu()
 

@@ -14,7 +14,7 @@ def test_it_runs_through_on_any_machine(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", options)
     gpu.main()
     result = json.loads((tmp_path / "gpu.json").read_text())
-    assert [row["token_budget"] for row in result["scoring"]] == [2048]
+    assert [row["token_budget"] for row in result["scoring"]] == [2048, 2048]
     assert not any("failed" in row for row in result["scoring"] + result["training"])
     assert all(row["tokens_per_second"] > 0 for row in result["scoring"] + result["training"])
     assert "random" in result["weights"]

@@ -125,7 +125,7 @@ def test_a_text_stops_at_a_margin_that_its_spread_and_the_passes_left_cannot_exp
     zero = Answer(torch.zeros(3, 2))
     samples = [Samples(sampler, zero, sampled=True) for sampler in (sure, unsure)]
     space = LabelSpace.union([["a", "b"], ["c", "d"]])
-    sample_until_decided(samples, space, 3, Sampling(passes=8, adaptive_bound=0.02))
+    sample_until_decided(samples, space, 3, Sampling(passes=8, adaptive_bound=0.02), torch.device("cpu"))
     assert samples[0].outputs().passes.tolist() == [2, 8, 4]
     torch.testing.assert_close(samples[0].outputs().mc_probabilities[1], torch.tensor([0.75, 0.25]))
 
@@ -140,5 +140,6 @@ def test_passes_that_differ_in_the_kept_labels_alone_are_not_taken_for_alike(sco
         Samples(wavering, Answer(torch.zeros(1, 3)), sampled=True, kept=partial(space.project, 0)),
         Samples(steady, Answer(torch.zeros(1, 2)), sampled=True),
     ]
-    sample_until_decided(samples, space, 1, Sampling(passes=8, adaptive_bound=0.02, score=score))
+    sampling = Sampling(passes=8, adaptive_bound=0.02, score=score)
+    sample_until_decided(samples, space, 1, sampling, torch.device("cpu"))
     assert samples[0].outputs().passes.tolist() == [8]

@@ -64,6 +64,17 @@ class TestTokenise:
         assert torch.equal(batch["input_ids"], expected["input_ids"])
         assert expected["attention_mask"].all()
 
+    def test_a_batch_of_a_width_is_padded_to_it_and_always_has_a_mask(self):
+        texts = tokenise(make_tokenizer(), TEXTS, 32)
+        rows = np.array([9, 0, 10])
+        plain, wide = texts.collate(rows, CPU), texts.collate(rows, CPU, width=32)
+        longest = plain["input_ids"].shape[1]
+        for name, padding in (("input_ids", texts.pad_id), ("attention_mask", 0)):
+            assert wide[name].shape == (3, 32)
+            assert torch.equal(wide[name][:, :longest], plain[name])
+            assert (wide[name][:, longest:] == padding).all()
+        assert texts.collate(np.array([0, 1]), CPU, width=7)["attention_mask"].all()
+
 
 class TestTokenBatches:
     def test_the_longest_come_first_and_no_batch_exceeds_the_budget(self):
@@ -71,6 +82,19 @@ class TestTokenBatches:
         assert batches[0].tolist() == [1, 4]
         assert all(LENGTHS[rows].max() * len(rows) <= 18 for rows in batches)
         assert sorted(np.concatenate(batches).tolist()) == list(range(7))
+
+    def test_short_texts_leave_a_batch_of_long_ones_that_is_large_enough(self):
+        lengths = np.array([10, 10, 10, 9, 5, 5, 5, 5])
+
+        def sizes(enough: int, tokens: int = 1000) -> list[int]:
+            budget = TokenBudget(tokens, enough)
+            return [len(rows) for rows, _ in in_token_batches(len, lengths, budget)]
+
+        assert sizes(enough=1) == [4, 4]
+        assert sizes(enough=40) == [4, 4]
+        assert sizes(enough=41) == [5, 3]
+        assert sizes(enough=1000) == [8]
+        assert sizes(enough=1, tokens=20) == [2, 2, 4]
 
     def test_a_text_longer_than_the_budget_goes_alone(self):
         assert [len(rows) for rows in token_batches(np.array([50, 50]), 10)] == [1, 1]

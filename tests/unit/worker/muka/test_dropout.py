@@ -113,7 +113,11 @@ class TestPassesOfATeacher:
 
 
 def test_stacks_cover_every_pass_once():
-    assert list(stacks(16)) == [(0, 2), (2, 2), (4, 4), (8, 4), (12, 4)]
-    assert list(stacks(5)) == [(0, 2), (2, 2), (4, 1)]
-    assert list(stacks(1)) == [(0, 1)]
-    assert list(stacks(0)) == []
+    assert list(stacks(16, CPU)) == [(0, 2), (2, 2), (4, 4), (8, 4), (12, 4)]
+    assert list(stacks(16, CPU, adaptive=True)) == list(stacks(16, CPU))
+    assert list(stacks(5, CPU)) == [(0, 2), (2, 2), (4, 1)]
+    assert list(stacks(1, CPU)) == [(0, 1)]
+    assert list(stacks(0, CPU)) == []
+    gpu = torch.device("cuda")
+    assert list(stacks(20, gpu)) == [(0, 16), (16, 4)]
+    assert list(stacks(20, gpu, adaptive=True)) == [(0, 2), (2, 2), (4, 4), (8, 8), (16, 4)]
