@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo serve test test-contract test-chaos fuzz check format clean
+.PHONY: help setup demo serve test test-gpu test-contract test-chaos fuzz check format clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=python3.12] [ARGS='…']"
@@ -27,6 +27,10 @@ serve: $(VENV)/.installed-api,worker ## the service on 127.0.0.1:8000, its data 
 
 test: $(VENV)/.installed-dev ## every test that needs no GPU
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# transformers' DeBERTa asks for torch.jit.script, of which newer versions of torch warn.
+test-gpu: $(VENV)/.installed-dev ## the engine on an NVIDIA GPU: two minutes
+	$(BIN)/python -m pytest tests/gpu -W "ignore:.torch.jit.script:DeprecationWarning" $(ARGS)
 
 test-contract: $(VENV)/.installed-dev ## at least 5,000 generated requests keep the OpenAPI document's word
 	$(BIN)/python -m pytest tests/contract/at_length.py -s $(ARGS)

@@ -22,7 +22,7 @@ from worker.muka.recipe import Precision
 from worker.patience import Patience
 from worker.system_errors import error_number
 
-_FORMAT = 5
+_FORMAT = 6
 """Raised when worker.muka computes other numbers from the same inputs."""
 
 Tensors = dict[str, torch.Tensor]

@@ -55,14 +55,14 @@ def test_the_same_request_gives_the_same_numbers(teacher):
 def test_passes_have_the_mean_and_spread_of_those_on_the_cpu(folder, gpu):
     passes = [
         sampler(Teacher.load(folder, precision="float32", device=device)).dropout_passes(
-            0, 128, np.arange(len(TEXTS))
+            0, 512, np.arange(len(TEXTS))
         )
         for device in (torch.device("cpu"), gpu)
     ]
     ours, theirs = passes[1].cpu(), passes[0]
-    error = (ours.var(1) + theirs.var(1)).sqrt() / 128**0.5
+    error = (ours.var(1) + theirs.var(1)).sqrt() / 512**0.5
     assert ((ours.mean(1) - theirs.mean(1)).abs() < 5 * error + 0.005).all()
-    torch.testing.assert_close(ours.std(1), theirs.std(1), rtol=0.4, atol=0.015)
+    torch.testing.assert_close(ours.std(1), theirs.std(1), rtol=0.25, atol=0.01)
 
 
 def test_passes_of_a_text_differ_and_do_not_follow_one_another(teacher):

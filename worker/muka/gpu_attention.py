@@ -45,7 +45,7 @@ def fused_mpnet(model: PreTrainedModel) -> Iterator[None]:
     layers = [module for module in model.modules() if type(module) is MPNetSelfAttention]
     config: Any = model.config
     encoder: Any = model.base_model.encoder
-    before, bias = config._attn_implementation, _Bias()  # noqa: SLF001
+    before, bias = config._attn_implementation, _Bias(len(layers))  # noqa: SLF001
     config._attn_implementation = "sdpa"  # noqa: SLF001  (a mask of truth values, without a copy from the CPU)
     encoder.compute_position_bias = partial(_position_bias, encoder)
     try:
@@ -65,17 +65,21 @@ def _position_bias(encoder: Any, hidden_states: Tensor) -> Tensor:
 
 
 class _Bias:
-    """Bias of positions and mask as one tensor, made once for all layers of a pass."""
+    """Bias of positions and mask as one tensor, made by the first layer of a pass and let go by the last."""
 
-    def __init__(self) -> None:
-        self._parts: tuple[Tensor | None, Tensor | None] = (None, None)
+    def __init__(self, layers: int) -> None:
+        self._layers = layers
+        self._asked = 0
         self._whole: Tensor | None = None
 
     def of(self, position_bias: Tensor | None, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """[b or 1, heads, L, L]."""
-        if self._parts[0] is not position_bias or self._parts[1] is not mask:
-            self._parts, self._whole = (position_bias, mask), _joined(position_bias, mask, dtype)
-        return self._whole
+        if self._asked == 0:
+            self._whole = _joined(position_bias, mask, dtype)
+        whole, self._asked = self._whole, (self._asked + 1) % self._layers
+        if self._asked == 0:
+            self._whole = None
+        return whole
 
 
 def _joined(position_bias: Tensor | None, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:

@@ -20,7 +20,8 @@ from tests.tiny_models import TEXTS, make_teacher
 from worker.asking import Asking, WaitingTeacher
 from worker.corpus import Texts
 from worker.lease import Lease
-from worker.muka import Sampling, Teacher
+from worker.muka import SHARD_SIZE, Sampling, Teacher
+from worker.muka.ahead import TokenisedAhead
 from worker.patience import Patience
 from worker.scores import Scores, Scoring
 from worker.stored_outputs import Shelf, computation
@@ -209,3 +210,24 @@ def test_nothing_is_left_on_the_scratch_disk(desk: Desk) -> None:
     scores = desk.score(FIXED)
     assert set(desk.scratch.iterdir()) <= {*before, desk.scratch / "store"}
     assert scores[0].outputs.logits.shape == (n, 2)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(passes=1), ADAPTIVE], ids=["fixed", "adaptive"])
+def test_who_tokenises_ahead_is_told_what_the_same_teachers_are_asked_next(
+    desk: Desk, sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [pa.array(f"{i} {TEXTS[i % n]}" for i in range(SHARD_SIZE)), pa.array(TEXTS)]
+    told: list[tuple[int, int | None]] = []
+    take = TokenisedAhead.take
+
+    def spy(ahead, teacher, shard, texts, upcoming=None):  # type: ignore[no-untyped-def]
+        assert list(texts) == shards[shard].to_pylist()
+        if upcoming is not None:
+            assert upcoming.texts() == shards[upcoming.shard].to_pylist()
+        told.append((shard, None if upcoming is None else upcoming.shard))
+        return take(ahead, teacher, shard, texts, upcoming)
+
+    monkeypatch.setattr(TokenisedAhead, "take", spy)
+    desk.scoring(sampling).score(desk.teachers(), Texts.spooled(shards, desk.scratch))
+    one_by_one, together = [(0, 1), (1, None)] * 2, [(0, 1), (0, 1), (1, None), (1, None)]
+    assert told == (together if sampling == ADAPTIVE else one_by_one)
