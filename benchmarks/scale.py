@@ -30,7 +30,6 @@ OUT = Path(__file__).with_name("out")
 ROOT = Path(__file__).parents[1]
 SIZES = (3_000, 10_000, 30_000, 100_000)
 WARM_UP = 300
-TRAINING = {"epochs": 1, "precision": "float32"}
 WANTED = 0.10
 MIB = 1 << 20
 
@@ -40,22 +39,29 @@ def texts(n: int) -> list[str]:
     return [f"{TEXTS[i % 12]} {TEXTS[i // 12 % 12]} {i}"[: 20 + i % 80] + f" {i}" for i in range(n)]
 
 
-def measure(*sizes: int, mc_samples: int, batch_size: int, labels: int = 4) -> list[dict[str, Any]]:
+def measure(
+    *sizes: int,
+    method: dict[str, Any],
+    batch_size: int,
+    labels: int = 4,
+    width: int = 32,
+    precision: str = "float32",
+) -> list[dict[str, Any]]:
     """A job over each size of corpus, after a small one, in a process of their own on one core.
 
     Args:
         sizes: numbers of texts.
-        mc_samples: K.
+        method: of the recipe.
         batch_size: of the training.
         labels: of each teacher.
+        width: of the models.
+        precision: of their numbers.
     """
-    settings = {
-        "method": {"name": "muka", "mc_samples": mc_samples},
-        "training": TRAINING | {"batch_size": batch_size},
-    }
+    training = {"epochs": 1, "precision": precision, "batch_size": batch_size}
+    settings = {"method": method, "training": training}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        jobs = _jobs(folder, (WARM_UP, *sizes), labels, settings)
+        jobs = _jobs(folder, (WARM_UP, *sizes), labels, width, settings)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "benchmarks._scale_run", str(folder), *jobs]
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True)
@@ -65,14 +71,15 @@ def measure(*sizes: int, mc_samples: int, batch_size: int, labels: int = 4) -> l
     ]
 
 
-def _jobs(folder: Path, sizes: Sequence[int], labels: int, settings: dict[str, Any]) -> list[str]:
+def _jobs(folder: Path, sizes: Sequence[int], labels: int, width: int, settings: dict[str, Any]) -> list[str]:
     service = Settings(data_dir=folder)
     migrate.upgrade(service.resolved_database_url())
     database, store = Database(service.resolved_database_url()), open_store(service.resolved_store_dir())
     teachers = []
     for i in range(2):
         names = [f"label {i}.{number}" for number in range(labels)]
-        teachers.append(add_teacher(store, make_teacher(folder / f"teacher-{i}", names, seed=i), names))
+        model = make_teacher(folder / f"teacher-{i}", names, seed=i, width=width)
+        teachers.append(add_teacher(store, model, names))
     jobs = []
     for n in sizes:
         corpus_id = add_corpus(database, store, texts(n))
@@ -81,7 +88,7 @@ def _jobs(folder: Path, sizes: Sequence[int], labels: int, settings: dict[str, A
     return jobs
 
 
-def _rounds(sizes: Sequence[int], repeats: int, **settings: int) -> Iterator[dict[str, Any]]:
+def _rounds(sizes: Sequence[int], repeats: int, **settings: Any) -> Iterator[dict[str, Any]]:
     for _ in range(repeats):
         for n in sizes:
             (found,) = measure(n, **settings)
@@ -122,9 +129,20 @@ def main() -> None:
     parser.add_argument("--texts", type=int, nargs="*", default=SIZES, help="sizes of the corpus")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--mc-samples", type=int, default=1)
+    parser.add_argument("--method", default="muka", help="one without dropout passes ignores --mc-samples")
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--width", type=int, default=32, help="of the models; MiniLM is 384 wide")
+    parser.add_argument("--precision", default="float32")
     arguments = parser.parse_args()
-    settings = {"mc_samples": arguments.mc_samples, "batch_size": arguments.batch_size}
+    method = {"name": arguments.method}
+    if arguments.method == "muka":
+        method["mc_samples"] = arguments.mc_samples
+    settings = {
+        "method": method,
+        "batch_size": arguments.batch_size,
+        "width": arguments.width,
+        "precision": arguments.precision,
+    }
     repeats = arguments.repeats if len(arguments.texts) > 1 else 1
     told = summary(list(_rounds(arguments.texts, repeats, **settings))) | {"settings": settings}
     name = "scale" if len(arguments.texts) > 1 else f"scale-{arguments.texts[0]}"

@@ -23,12 +23,17 @@ told what others have done; at the end everything is done."""
 class Scores:
     """One teacher's outputs for a whole corpus, mapped into memory."""
 
-    outputs: TeacherOutputs
+    columns: Columns
     shards: int
     reused: int
     """Shards for which the teacher was not asked anything."""
     passes: int
     """Text passes that it was asked for now."""
+
+    @property
+    def outputs(self) -> TeacherOutputs:
+        """All of them."""
+        return TeacherOutputs(**self.columns)
 
 
 @dataclass(eq=False)
@@ -52,13 +57,15 @@ class _Gathering:
         """The answer for a shard, and the text passes that it took now."""
         wanted = outputs if Piece.FEATURES in self.wanted else replace(outputs, features=None)
         known = {name: tensor for name, tensor in vars(wanted).items() if tensor is not None}
-        self.columns.put(shard * SHARD_SIZE, known)
+        start = shard * SHARD_SIZE
+        self.columns.put(start, known)
+        self.columns.let_go(slice(start, start + len(outputs)))
         self.reused += passes == 0
         self.passes += passes
 
     def scores(self) -> Scores:
         """All of it."""
-        return Scores(TeacherOutputs(**self.columns), len(self.keys), self.reused, self.passes)
+        return Scores(self.columns, len(self.keys), self.reused, self.passes)
 
 
 def alone(units: Sequence[Unit], _on_helped: Callable[[Unit], None]) -> Iterator[Unit]:

@@ -4,6 +4,8 @@ So a corpus may be larger than the memory. The files have no name: their space i
 tensor over them is gone, however the process ends.
 """
 
+import math
+import mmap
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 from torch import Tensor
 
 ROWS_AT_ONCE = 4_096
@@ -25,20 +27,19 @@ def spans(rows: int, size: int = ROWS_AT_ONCE) -> Iterator[slice]:
         yield slice(start, min(rows, start + size))
 
 
-def mapped_array(shape: tuple[int, ...], dtype: DTypeLike, folder: Path) -> NDArray[np.generic]:
-    """Zeros in a nameless file on the disk of `folder`.
+def mapped(size: int, folder: Path) -> mmap.mmap:
+    """So many zero bytes in a nameless file on the disk of `folder`.
 
     Raises:
         OSError: The disk is full. It is asked for all of the space at once: written to later through the
             mapping, a full disk would kill the process.
     """
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         else:  # macOS
             file.truncate(size)
-        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+        return mmap.mmap(file.fileno(), size)
 
 
 def joined(parts: Iterable[NDArray[Any]], folder: Path | None) -> NDArray[Any]:
@@ -65,6 +66,7 @@ class Columns(Mapping[str, Tensor]):
         self.rows = rows
         self._folder = folder
         self._columns: dict[str, Tensor] = {}
+        self._mappings: list[mmap.mmap] = []
 
     def put(self, start: int, part: Mapping[str, Tensor]) -> None:
         """Fill the rows from `start` on; [b, ...] on the CPU, by column."""
@@ -73,10 +75,26 @@ class Columns(Mapping[str, Tensor]):
                 self._columns[name] = self._empty((self.rows, *values.shape[1:]), values.dtype)
             self._columns[name][start : start + len(values)] = values
 
+    def let_go(self, rows: slice | None = None) -> None:
+        """Let the kernel have the memory of these rows, or of all, where they lie in files.
+
+        Otherwise all that was ever touched counts as this process's, until others lack memory. What is read
+        again comes from the kernel's cache, or from the disk.
+        """
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        for mapping in self._mappings:
+            row = len(mapping) // self.rows
+            start, stop = (0, self.rows) if rows is None else (rows.start, rows.stop)
+            first = start * row // mmap.PAGESIZE * mmap.PAGESIZE
+            mapping.madvise(mmap.MADV_DONTNEED, first, stop * row - first)
+
     def _empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         if self._folder is None:
             return torch.zeros(shape, dtype=dtype)
-        return torch.from_numpy(mapped_array(shape, torch.empty(0, dtype=dtype).numpy().dtype, self._folder))
+        mapping = mapped(math.prod(shape) * dtype.itemsize, self._folder)
+        self._mappings.append(mapping)
+        return torch.frombuffer(mapping, dtype=dtype).reshape(shape)
 
     def __getitem__(self, name: str) -> Tensor:
         return self._columns[name]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from worker.muka.attention import suited_attention
 from worker.muka.batching import Rows, TokenisedTexts, epoch_batches, to_device, tokenise
 from worker.muka.checkpoint import Checkpoint, CheckpointUnusableError, Position, read_position, restore
+from worker.muka.columns import Columns
 from worker.muka.dropout import seeded_dropout
 from worker.muka.errors import DivergedError, OutOfMemoryError_, StoppedError
 from worker.muka.forward import forward
@@ -33,6 +34,10 @@ from worker.muka.vocabulary import UsedVocabulary
 
 _STEPS_IN_FLIGHT = 2
 """Steps that a GPU may be behind: it never waits for the numbers of a step to be read."""
+
+
+_LET_GO_STEPS = 256
+"""After so many, the rows of the supervision that were read from files are let go: an epoch reads all."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +268,8 @@ class _Loop:
 
     def launch_step(self) -> None:
         """One batch: loss, gradient, clipping, update. A GPU may still be at it afterwards."""
+        if isinstance(self._columns, Columns) and self.step % _LET_GO_STEPS == 0:
+            self._columns.let_go()
         rows = self._rows(*divmod(self.step, self._steps_per_epoch))
         rate = self._set_learning_rate()
         loss = self._accumulate(rows)

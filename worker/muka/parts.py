@@ -20,6 +20,7 @@ def supervise(method: Method, evidence: Evidence, folder: Path | None = None) ->
     n = len(evidence)
     columns, choices = Columns(n, folder), Columns(n, folder)
     for span in spans(n, ROWS_AT_ONCE if method.takes_parts else n):
+        evidence.on_block()
         part = method.supervise(evidence.rows(span))
         columns.put(span.start, part.columns)
         choices.put(span.start, vars(part.choice) if part.choice is not None else {})

@@ -45,12 +45,18 @@ def train(run: Run, scores: list[Scores], saving: Saving) -> Trained:
 def _distil(run: Run, scores: list[Scores], saving: Saving, resume_from: Path | None) -> Trained:
     settings, seed = run.assignment.settings, run.training.seed
     student = _fresh_student(run)
+
+    def on_block() -> None:
+        run.stop_or_go_on()
+        for found in scores:
+            found.columns.let_go()
+
     evidence = Evidence(
         run.labels,
         [found.outputs for found in scores],
         student_width=feature_width(student.model),
         seed=seed,
-        on_block=run.stop_or_go_on,
+        on_block=on_block,
     )
     supervision = supervise(run.method, evidence, run.scratch)
 

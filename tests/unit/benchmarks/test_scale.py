@@ -7,7 +7,7 @@ MIB = 1 << 20
 
 def test_ten_times_the_texts_take_no_more_memory() -> None:
     """18,000 more texts have 58 MB of logits, probabilities and supervision, all of it on disk."""
-    few, many = measure(2_000, 20_000, mc_samples=0, batch_size=256, labels=100)
+    few, many = measure(2_000, 20_000, method={"name": "muka", "mc_samples": 0}, batch_size=256, labels=100)
     assert (few["texts"], many["texts"]) == (2_000, 20_000)
     assert many["peak_anonymous_bytes"] - few["peak_anonymous_bytes"] < 40 * MIB
     assert many["peak_rss_bytes"] > many["peak_anonymous_bytes"] > 50 * MIB

@@ -70,7 +70,7 @@ class Evidence:
         Raises:
             ValueError: The evidence has no features.
         """
-        return [_moments(outputs.features) for outputs in self.outputs]
+        return [_moments(outputs.features, self.on_block) for outputs in self.outputs]
 
     @cached_property
     def _made(self) -> dict[Hashable, Any]:
@@ -89,14 +89,16 @@ class Evidence:
         return replace(self, outputs=outputs, corpus=self.whole)
 
 
-def _moments(features: Tensor | None) -> tuple[Tensor, Tensor]:
+def _moments(features: Tensor | None, on_block: Callable[[], None]) -> tuple[Tensor, Tensor]:
     if features is None:
         raise ValueError("the evidence has no teacher features; allowed: outputs scored with features=True")
     n, width = features.shape
     mean, variance = torch.zeros(2, width, dtype=torch.float64)
     for span in spans(n):
+        on_block()
         mean += features[span].double().sum(0) / n
     for span in spans(n):
+        on_block()
         variance += (features[span].double() - mean).square().sum(0) / n
     return mean.float(), variance.sqrt().float()
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,38 @@ def test_a_disk_that_is_too_small_is_an_error_at_once_and_no_signal_later(tmp_pa
         Columns(1 << 50, tmp_path).put(0, {"huge": torch.zeros(1)})
     assert caught.value.errno in {errno.ENOSPC, errno.EFBIG}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_what_is_let_go_is_still_there(tmp_path, on_disk):
+    values = torch.arange(30_000).reshape(10_000, 3)
+    columns = Columns(10_000, tmp_path if on_disk else None)
+    for span in spans(10_000, 1_000):
+        columns.put(span.start, {"numbers": values[span], "first": values[span, 0]})
+        columns.let_go(span)
+    assert torch.equal(columns["numbers"], values)
+    columns.let_go()
+    assert torch.equal(columns["numbers"], values)
+    assert torch.equal(columns["first"], values[:, 0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
+def test_what_is_let_go_is_not_in_the_memory_of_this_process(tmp_path):
+    columns = Columns(16, tmp_path)
+    columns.put(0, {"large": torch.ones(16, 1 << 20)})  # 64 MiB
+    held = resident()
+    columns.let_go(slice(4, 12))
+    assert 28 << 20 < held - resident() < 36 << 20
+    columns.let_go()
+    assert held - resident() > 60 << 20
+    assert columns["large"].sum() == 16 << 20
+    assert held - resident() < 4 << 20
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    rollup = Path("/proc/self/smaps_rollup").read_text("ascii")
+    return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Rss:"))
 
 
 @pytest.mark.parametrize("on_disk", [True, False])
