@@ -1,8 +1,8 @@
 """The whole amalgamation in one call, for notebooks and benchmarks."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from worker.muka.adaptive import score_shard_adaptively
 from worker.muka.ahead import TokenisedAhead, Upcoming
-from worker.muka.distil import DistilReport, distil
+from worker.muka.columns import Columns
+from worker.muka.distil import DistilReport, StepReport, distil
 from worker.muka.errors import CorpusEmptyError
 from worker.muka.evaluate import agreement, choice_statistics
 from worker.muka.fine_tune import advance, default_device
@@ -19,10 +20,11 @@ from worker.muka.forward import feature_width
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence, Method, Need, Supervision, get_method
 from worker.muka.model_card import write_model_card
+from worker.muka.parts import supervise
 from worker.muka.recipe import Sampling, Training
 from worker.muka.scoring import SHARD_SIZE, TeacherOutputs, score_shard
 from worker.muka.student import Student, create_student
-from worker.muka.teacher import Teacher
+from worker.muka.teacher import Teacher, read_labels
 
 
 def amalgamate(
@@ -36,6 +38,7 @@ def amalgamate(
     output_dir: Path | str | None = None,
     progress: bool = True,
     device: torch.device | None = None,
+    scratch: Path | str | None = None,
 ) -> Student:
     """Make one student over the union of the teachers' labels, from texts without labels.
 
@@ -49,6 +52,8 @@ def amalgamate(
         output_dir: Where to save the student with its card, if anywhere.
         progress: Whether to show bars.
         device: A GPU where there is one, by default.
+        scratch: Folder on whose disk everything lies meanwhile that has a row for each text; None keeps it in
+            memory.
 
     Returns:
         The trained student; its `report` tells how it came about.
@@ -59,18 +64,22 @@ def amalgamate(
     """
     method, training, device = method or get_method(), training or Training(), device or default_device()
     _check(teachers, texts, method)
+    folder = None if scratch is None else Path(scratch)
     start = Path(student) if student is not None else _folder(teachers[0])
-    loaded = [t if isinstance(t, Teacher) else Teacher.load(Path(t), device=device) for t in teachers]
-    space = LabelSpace.union([teacher.labels for teacher in loaded])
+    asked = [_Asked(teacher, device) for teacher in teachers]
+    space = LabelSpace.union([each.labels for each in asked])
     pupil = create_student(start, space.labels, layers=layers, seed=training.seed).to(device)
-    features = Need.TEACHER_FEATURES in method.needs
-    outputs = score_corpus(
-        loaded, texts, sampling=method.sampling, training=training, features=features, progress=progress
+    outputs = _score(
+        asked,
+        texts,
+        _Asking(
+            method.sampling, training.max_length, Need.TEACHER_FEATURES in method.needs, progress, folder
+        ),
     )
     evidence = Evidence(space, outputs, student_width=feature_width(pupil.model), seed=training.seed)
-    supervision = method.supervise(evidence)
-    done = _distil(pupil, texts, supervision, training, progress)
-    pupil.report = _report(loaded, evidence, supervision, method=method, training=training, done=done)
+    supervision = supervise(method, evidence, folder)
+    done = _distil(pupil, texts, supervision, training, progress=progress, scratch=folder)
+    pupil.report = _report(asked, evidence, supervision, method=method, training=training, done=done)
     pupil.report |= _agreement(pupil, texts, supervision, training)
     if output_dir is not None:
         pupil.save(Path(output_dir))
@@ -101,6 +110,7 @@ def score_corpus(
     training: Training,
     features: bool = False,
     progress: bool = False,
+    scratch: Path | None = None,
 ) -> list[TeacherOutputs]:
     """Every teacher's outputs for the whole corpus, scored shard by shard, in the order of the teachers.
 
@@ -111,23 +121,72 @@ def score_corpus(
         training: Tells the number of tokens.
         features: Whether pooled features are wanted as well.
         progress: Whether to show a bar.
+        scratch: Folder on whose disk the outputs lie; None keeps them in memory.
     """
-    passes = sum(1 + (sampling.passes if teacher.has_dropout else 0) for teacher in teachers)
-    with tqdm(
-        total=passes * len(texts), disable=not progress, desc="asking the teachers", unit="text"
-    ) as bar:
-        settings: dict[str, Any] = {
-            "sampling": sampling,
-            "max_length": training.max_length,
-            "features": features,
-            "on_batch": bar.update,
+    asking = _Asking(sampling, training.max_length, features, progress, scratch)
+    return _score([_Asked(teacher, teacher.device) for teacher in teachers], texts, asking)
+
+
+@dataclass(frozen=True)
+class _Asking:
+    """How teachers are asked; see `score_corpus`."""
+
+    sampling: Sampling
+    max_length: int
+    features: bool
+    progress: bool
+    scratch: Path | None
+
+
+class _Asked:
+    """A teacher that is loaded when it is asked, and what remains known of it.
+
+    Attributes:
+        labels: Names of its classes.
+        facts: For the report; empty until it is loaded.
+    """
+
+    def __init__(self, given: Path | str | Teacher, device: torch.device) -> None:
+        self._given = given
+        self._device = device
+        self.labels = given.labels if isinstance(given, Teacher) else read_labels(Path(given))
+        self.facts: dict[str, Any] = {}
+
+    def load(self) -> Teacher:
+        """The teacher; whoever calls holds it."""
+        given = self._given
+        teacher = given if isinstance(given, Teacher) else Teacher.load(Path(given), device=self._device)
+        self.facts = {
+            "name": teacher.name,
+            "architecture": type(teacher.model).__name__,
+            "labels": list(teacher.labels),
+            "digest": teacher.digest,
+            "sampled": teacher.has_dropout,
         }
-        ahead = TokenisedAhead(training.max_length)
-        shards = [
-            _score_shard(teachers, ahead, texts, shard, **settings)
-            for shard in range(math.ceil(len(texts) / SHARD_SIZE))
-        ]
-    return [TeacherOutputs.cat(of_teacher) for of_teacher in zip(*shards, strict=True)]
+        return teacher
+
+
+def _score(asked: Sequence[_Asked], texts: Sequence[str], asking: _Asking) -> list[TeacherOutputs]:
+    """One teacher after the other, so that one is in memory; all together where they are compared."""
+    if asking.sampling.adaptive_bound is not None:
+        return _ask([each.load() for each in asked], texts, asking)
+    return [outputs for each in asked for outputs in _ask([each.load()], texts, asking)]
+
+
+def _ask(teachers: Sequence[Teacher], texts: Sequence[str], asking: _Asking) -> list[TeacherOutputs]:
+    passes = sum(1 + (asking.sampling.passes if teacher.has_dropout else 0) for teacher in teachers)
+    names = ", ".join(teacher.name for teacher in teachers)
+    columns = [Columns(len(texts), asking.scratch) for _ in teachers]
+    ahead = TokenisedAhead(asking.max_length)
+    with tqdm(
+        total=passes * len(texts), disable=not asking.progress, desc=f"asking {names}", unit="text"
+    ) as bar:
+        for shard in range(math.ceil(len(texts) / SHARD_SIZE)):
+            answers = _score_shard(teachers, ahead, texts, shard, asking, on_batch=bar.update)
+            for mine, outputs in zip(columns, answers, strict=True):
+                known = {name: tensor for name, tensor in vars(outputs).items() if tensor is not None}
+                mine.put(shard * SHARD_SIZE, known)
+    return [TeacherOutputs(**mine) for mine in columns]
 
 
 def _score_shard(
@@ -135,15 +194,21 @@ def _score_shard(
     ahead: TokenisedAhead,
     corpus: Sequence[str],
     shard: int,
+    asking: _Asking,
     *,
-    sampling: Sampling,
-    **settings: Any,
+    on_batch: Callable[[int], object],
 ) -> list[TeacherOutputs]:
     texts, rest = _shard(corpus, shard), _shard(corpus, shard + 1)
     upcoming = Upcoming(shard + 1, lambda: rest) if rest else None
     tokens = [ahead.take(teacher, shard, texts, upcoming) for teacher in teachers]
-    settings |= {"sampling": sampling, "shard": shard}
-    if sampling.adaptive_bound is not None:
+    settings: dict[str, Any] = {
+        "sampling": asking.sampling,
+        "shard": shard,
+        "max_length": asking.max_length,
+        "features": asking.features,
+        "on_batch": on_batch,
+    }
+    if asking.sampling.adaptive_bound is not None:
         return score_shard_adaptively(teachers, texts, tokens=tokens, **settings)
     return [
         score_shard(teacher, texts, tokens=mine, **settings)
@@ -156,14 +221,24 @@ def _shard(corpus: Sequence[str], number: int) -> Sequence[str]:
 
 
 def _distil(
-    student: Student, texts: Sequence[str], supervision: Supervision, training: Training, progress: bool
+    student: Student,
+    texts: Sequence[str],
+    supervision: Supervision,
+    training: Training,
+    *,
+    progress: bool,
+    scratch: Path | None,
 ) -> DistilReport:
     with tqdm(disable=not progress, desc="training the student", unit="step") as bar:
-        return distil(student, texts, supervision, training, on_step=lambda s: advance(bar, s.total_steps))
+
+        def on_step(done: StepReport) -> None:
+            advance(bar, done.total_steps)
+
+        return distil(student, texts, supervision, training, on_step=on_step, scratch=scratch)
 
 
 def _report(
-    teachers: Sequence[Teacher],
+    asked: Sequence[_Asked],
     evidence: Evidence,
     supervision: Supervision,
     *,
@@ -172,18 +247,16 @@ def _report(
     done: DistilReport,
 ) -> dict[str, Any]:
     """Plain values only: it can be written as JSON."""
+    sampled = method.sampling.passes > 0
     report: dict[str, Any] = {
         "labels": list(evidence.label_space.labels),
         "teachers": [
-            {
-                "name": teacher.name,
-                "architecture": type(teacher.model).__name__,
-                "labels": list(teacher.labels),
-                "digest": teacher.digest,
-                "sampled": teacher.has_dropout and method.sampling.passes > 0,
+            each.facts
+            | {
+                "sampled": each.facts["sampled"] and sampled,
                 "passes_per_text": outputs.passes.float().mean().item(),
             }
-            for teacher, outputs in zip(teachers, evidence.outputs, strict=True)
+            for each, outputs in zip(asked, evidence.outputs, strict=True)
         ],
         "corpus": {"texts": len(supervision)},
         "method": method.settings(),

@@ -118,9 +118,7 @@ class Teacher:
             LabelConflictError: See `teacher_labels`.
         """
         folder, target = Path(path), device or torch.device("cpu")
-        config = read_config(folder)
-        require_classifier(folder, config)
-        require_safetensors(folder)
+        config = _checked_config(folder)
         names = tuple(labels) if labels is not None else teacher_labels(class_names(config), mapping)
         if len(names) != len(class_names(config)):
             raise ValueError(
@@ -132,6 +130,23 @@ class Teacher:
         if model.config.pad_token_id is None:
             model.config.pad_token_id = padding_id(tokenizer)
         return cls(name or folder.name, model, tokenizer, names, digest or folder_digest(folder), folder)
+
+
+def read_labels(folder: Path) -> tuple[str | None, ...]:
+    """Class names of the teacher in this folder, without its weights.
+
+    Raises:
+        TeacherNotFoundError, TeacherUnsafeFormatError, TeacherNotClassifierError, LabelConflictError: As
+            `Teacher.load` does.
+    """
+    return teacher_labels(class_names(_checked_config(folder)), None)
+
+
+def _checked_config(folder: Path) -> PretrainedConfig:
+    config = read_config(folder)
+    require_classifier(folder, config)
+    require_safetensors(folder)
+    return config
 
 
 def class_names(config: PretrainedConfig) -> dict[int, str]:

@@ -1,15 +1,18 @@
+import gc
 import json
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
 from transformers import pipeline
 
 import worker.muka
-from tests.tiny_models import TEXTS, make_encoder
-from worker.muka import CorpusEmptyError, Muka, Training, amalgamate, evaluate, fine_tune
+from tests.tiny_models import TEXTS, make_encoder, make_teacher
+from worker.muka import CorpusEmptyError, LabelConflictError, Muka, Training, amalgamate, evaluate, fine_tune
 from worker.muka.student import Student
+from worker.muka.teacher import Teacher
 
 METHOD = Muka(mc_samples=2)
 TRAINING = Training(epochs=1, batch_size=4, precision="float32")
@@ -55,6 +58,45 @@ def test_the_same_call_gives_the_same_student_bit_for_bit(bank_folder, travel_fo
 
     one, other = weights(), weights()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_one_teacher_is_in_memory_at_a_time(bank_folder, travel_folder, monkeypatch):
+    alive: weakref.WeakSet[Teacher] = weakref.WeakSet()
+    most = []
+    load = Teacher.load.__func__
+
+    def watched(cls, *arguments, **others) -> Teacher:
+        gc.collect()
+        most.append(len(alive))
+        teacher = load(cls, *arguments, **others)
+        alive.add(teacher)
+        return teacher
+
+    monkeypatch.setattr(Teacher, "load", classmethod(watched))
+    folders = [bank_folder, travel_folder]
+    amalgamate(folders, TEXTS, method=METHOD, training=TRAINING, progress=False)
+    assert most == [0, 0]
+    gc.collect()
+    assert not alive
+
+
+def test_what_lies_on_disk_meanwhile_changes_nothing_and_leaves_no_file(bank_folder, travel_folder, tmp_path):
+    texts = TEXTS * 100  # two shards
+    folders = [bank_folder, travel_folder]
+    here, there = (
+        amalgamate(folders, texts, training=TRAINING, progress=False, scratch=scratch)
+        for scratch in (None, tmp_path)
+    )
+    assert all(map(torch.equal, here.model.parameters(), there.model.parameters()))
+    assert here.report["teachers"] == there.report["teachers"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_in_conflict_are_refused_before_any_teacher_is_loaded(bank_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Teacher, "load", lambda *_, **__: pytest.fail("a teacher was loaded"))
+    nameless = make_teacher(tmp_path, ["LABEL_0", "LABEL_1"])
+    with pytest.raises(LabelConflictError):
+        amalgamate([bank_folder, nameless], TEXTS, progress=False)
 
 
 def test_one_teacher_or_no_text_is_refused(bank, travel):
