@@ -9,7 +9,7 @@ bias on the CPU, too, and wait for the GPU to take them.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,10 +24,15 @@ from worker.muka.patching import replaced_forwards
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
+def any_shape() -> AbstractContextManager[None]:
+    """Within the block no kernel is compiled for the shapes that it meets."""
+    return sdpa_kernel(_KERNELS)
+
+
 @contextmanager
 def gpu_attention(model: PreTrainedModel) -> Iterator[None]:
     """Within the block the model's attention takes PyTorch's kernels, MPNet's too."""
-    with sdpa_kernel(_KERNELS), fused_mpnet(model):
+    with any_shape(), fused_mpnet(model):
         yield
 
 

@@ -31,7 +31,7 @@ from worker.muka.model_folder import (
 )
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
-from worker.muka.uncertainty import dropout_modules, drops_for_all_texts
+from worker.muka.uncertainty import reached_dropout
 
 _SOME_TEXTS = 7
 """A prime number."""
@@ -73,15 +73,18 @@ class Teacher:
 
     @property
     def has_dropout(self) -> bool:
-        """Whether Monte-Carlo dropout can sample this teacher (some dropout layer has p > 0)."""
-        return bool(dropout_modules(self.model))
+        """Whether Monte-Carlo dropout can sample it: a pass comes to a dropout layer with p > 0."""
+        return bool(self._reached_dropout)
 
-    @cached_property
+    @property
     def drops_for_all_texts(self) -> bool:
         """Whether the texts of a batch share some dropout mask; see `worker.muka.uncertainty`."""
+        return any(self._reached_dropout)
+
+    @cached_property
+    def _reached_dropout(self) -> list[bool]:
         texts = tokenise(self.tokenizer, ["a"] * _SOME_TEXTS, self.max_length)
-        batch = texts.collate(np.arange(_SOME_TEXTS), self.device)
-        return drops_for_all_texts(self.model, batch)
+        return reached_dropout(self.model, texts.collate(np.arange(_SOME_TEXTS), self.device))
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worker.muka.gpu_attention import any_shape
+
 _TORCH_DROPOUT = (
     nn.Dropout,
     nn.Dropout1d,
@@ -35,10 +37,12 @@ def _rate(module: nn.Module) -> float:
     return float(rate) if isinstance(rate, int | float) else 0.0
 
 
-def drops_for_all_texts(model: nn.Module, batch: Mapping[str, Tensor]) -> bool:
-    """Whether some dropout layer draws one mask for all texts of a batch, as DeBERTa's of positions does.
+def reached_dropout(model: nn.Module, batch: Mapping[str, Tensor]) -> list[bool]:
+    """For each dropout layer that a pass comes to: whether it draws one mask for all texts of the batch.
 
-    In such a model the passes of a text must not share a batch: they would share that mask.
+    Some layers are never called: those of attention whose kernel would drop by itself, but only in a model
+    that trains. And DeBERTa's of relative positions has one mask for all texts: in such a model the passes of
+    a text must not share a batch.
 
     Args:
         model: A classifier.
@@ -52,12 +56,12 @@ def drops_for_all_texts(model: nn.Module, batch: Mapping[str, Tensor]) -> bool:
 
     hooks = [layer.register_forward_pre_hook(look) for layer in dropout_modules(model)]
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), any_shape():
             model(**batch)
     finally:
         for hook in hooks:
             hook.remove()
-    return any(found)
+    return found
 
 
 @contextmanager

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -70,7 +72,7 @@ def test_a_score_does_not_depend_on_batch_mates_or_padding(any_teacher, budget):
 def test_the_passes_of_a_text_share_no_mask(any_teacher):
     """Not of a single dropout layer: DeBERTa's of relative positions has one mask for a whole batch."""
     sampler = ShardSampler(any_teacher, TEXTS[:1], seed=1, shard=0, max_length=32)
-    sampler.dropout_passes(0, 4, np.zeros(1, dtype=int))  # how it samples is settled with all layers
+    assert any_teacher.has_dropout  # how it samples is settled, with all layers
     layers = dropout_modules(any_teacher.model)
     rates = [layer.p for layer in layers]
     try:
@@ -101,6 +103,20 @@ def test_without_samples_the_deterministic_pass_is_the_score(bank):
     outputs = score_shard(bank, TEXTS, **{**SETTINGS, "sampling": Sampling()})
     assert torch.equal(outputs.mc_probabilities, outputs.logits.softmax(-1))
     assert outputs.passes.tolist() == [0] * len(TEXTS)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "mpnet"])
+def test_dropout_that_no_pass_comes_to_samples_nothing(architecture, tmp_path):
+    """BERT's attention is one operator, which drops only in training; MPNet's has a layer for it."""
+    folder = make_teacher(tmp_path, ["a", "b"], architecture, dropout=False)
+    config = json.loads((folder / "config.json").read_text()) | {"attention_probs_dropout_prob": 0.5}
+    (folder / "config.json").write_text(json.dumps(config))
+    teacher = Teacher.load(folder, precision="float32")
+    assert dropout_modules(teacher.model)
+    assert teacher.has_dropout == (architecture == "mpnet")
+    outputs = score_shard(teacher, TEXTS, **SETTINGS)
+    moved = not torch.equal(outputs.mc_probabilities, outputs.logits.softmax(-1))
+    assert moved == teacher.has_dropout
 
 
 def test_a_teacher_without_dropout_falls_back_to_the_deterministic_pass(tmp_path):
@@ -177,6 +193,7 @@ def test_outputs_survive_a_file_and_concatenation(bank, tmp_path):
 
 def test_out_of_memory_halves_the_batch_and_one_text_that_does_not_fit_is_an_error(bank_folder):
     teacher = Teacher.load(bank_folder, precision="float32")
+    assert teacher.has_dropout  # seven short texts tell, while there is memory
     limit = 3
 
     def refuse(_module, _args, kwargs):
