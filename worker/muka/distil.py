@@ -169,6 +169,7 @@ def distil(
             saved_at = time.monotonic()
     loop.settle(on_step)
     loop.write_back()
+    loop.close()
     student.model.eval()  # type: ignore[no-untyped-call]
     return loop.report(time.monotonic() - started, resumed_from)
 
@@ -258,6 +259,11 @@ class _Loop:
         if self._vocabulary is not None:
             self._vocabulary.write_back()
 
+    def close(self) -> None:
+        """Give the GPU's memory for steps back."""
+        if self._graphs is not None:
+            self._graphs.close()
+
     def report(self, seconds: float, resumed_from: int) -> DistilReport:
         """What was done, at the end."""
         precision = str(self._dtype).removeprefix("torch.")
@@ -326,8 +332,7 @@ class _Loop:
                         hint="Lower max_length, keep fewer layers, or use a machine with more memory.",
                     ) from error
                 self._micro_batch = math.ceil(min(self._micro_batch, len(rows)) / 2)
-                if self._graphs is not None:
-                    self._graphs.close()
+                self.close()
             release_memory()
 
     def _try_accumulate(self, rows: Rows) -> Tensor:
