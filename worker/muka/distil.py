@@ -36,7 +36,7 @@ _STEPS_IN_FLIGHT = 2
 """Steps that a GPU may be behind: it never waits for the numbers of a step to be read."""
 
 
-_LET_GO_STEPS = 256
+_LET_GO_STEPS = 32
 """After so many, the rows of the supervision that were read from files are let go: an epoch reads all."""
 
 

@@ -1,6 +1,6 @@
 """Consensus: a text belongs to the teacher among whose labels' clusters it lies."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -19,6 +19,7 @@ from worker.muka.supervision import golden_supervision, margins
 REFERENCE_TEXTS = 32_768
 """Clusters are learnt from so many texts at most, so that time and memory do not depend on the corpus."""
 
+_ROWS_AT_ONCE = 1_024
 _ROUNDS = 8
 _FEWEST_DIRECTIONS = 16
 """As many as there are labels to tell apart, but never less: strangers are told by the directions between."""
@@ -85,7 +86,7 @@ class Consensus(Method):
         d = max(len(evidence.label_space), _FEWEST_DIRECTIONS)
         spaces, z = [], []
         for features in _features(evidence):
-            of_sample = features[rows]
+            of_sample = _gathered(features, rows, evidence.on_block)
             spaces.append(FeatureSpace.of(of_sample, d))
             z.append(spaces[-1](of_sample))
         sample = Evidence(
@@ -111,6 +112,17 @@ def _reference(evidence: Evidence) -> slice | Tensor:
         return slice(None)
     generator = torch.Generator().manual_seed(derive_seed(evidence.seed, "reference", n))
     return torch.randperm(n, generator=generator)[:REFERENCE_TEXTS].sort().values
+
+
+def _gathered(features: Tensor, rows: slice | Tensor, on_block: Callable[[], None]) -> Tensor:
+    """Some rows. Each that lies in a file brings its neighbours along, so memory is given back under way."""
+    if isinstance(rows, slice):
+        return features[rows]
+    parts = []
+    for part in rows.split(_ROWS_AT_ONCE):
+        on_block()
+        parts.append(features[part])
+    return torch.cat(parts)
 
 
 def _features(evidence: Evidence) -> Sequence[Tensor]:
