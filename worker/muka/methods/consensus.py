@@ -119,7 +119,7 @@ def _gathered(features: Tensor, rows: slice | Tensor, on_block: Callable[[], Non
     if isinstance(rows, slice):
         return features[rows]
     parts = []
-    for part in rows.split(_ROWS_AT_ONCE):
+    for part in torch.split(rows, _ROWS_AT_ONCE):
         on_block()
         parts.append(features[part])
     return torch.cat(parts)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.resident_memory import resident
 from tests.tiny_models import TEXTS, make_tokenizer
 from worker.muka.batching import tokenise
 from worker.muka.columns import Columns, filled, joined, spans
@@ -77,12 +78,6 @@ def test_what_is_let_go_is_not_in_the_memory_of_this_process(tmp_path):
     assert held - resident() > 60 << 20
     assert columns["large"].sum() == 16 << 20
     assert held - resident() < 4 << 20
-
-
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    rollup = Path("/proc/self/smaps_rollup").read_text("ascii")
-    return next(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Rss:"))
 
 
 @pytest.mark.parametrize("on_disk", [True, False])

@@ -1,12 +1,15 @@
 """Consensus, on corpora made for it."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.resident_memory import resident
 from tests.unit.worker.muka.evidence import outputs, permuted
+from worker.muka.columns import Columns, spans
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence, consensus, get_method
 from worker.muka.methods.consensus import Consensus
@@ -115,3 +118,24 @@ def test_evidence_without_features_is_refused():
     bare = Evidence(evidence.label_space, [outputs(each.logits) for each in evidence.outputs])
     with pytest.raises(ValueError, match="features=True"):
         Consensus().supervise(bare)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
+def test_the_sample_of_a_mapped_corpus_does_not_bring_all_of_it_into_memory(tmp_path):
+    """Every fourth of 64 MiB of rows; the kernel maps the neighbours of what is read."""
+    columns = Columns(16_384, tmp_path)
+    for span in spans(16_384):
+        columns.put(span.start, {"features": torch.ones(span.stop - span.start, 1024)})
+    most = []
+
+    def on_block() -> None:
+        most.append(resident())
+        columns.let_go()
+
+    columns.let_go()
+    before = resident()
+    rows = torch.arange(0, 16_384, 4)
+    sample = consensus._gathered(columns["features"], rows, on_block)
+    assert torch.equal(sample, torch.ones(4096, 1024))
+    assert len(most) == 4
+    assert max(most) - before < 48 << 20  # of them 12 MiB of the sample
