@@ -167,7 +167,7 @@ def _best(rows: Sequence[Row]) -> Row:
 
 
 def _score_variant(setting: Setting, name: str, budget: int) -> Row:
-    """Shards that no variant has seen have shapes that nothing was compiled for: each is scored once."""
+    """Shard after shard, as in a job: what is compiled for the shapes of one is of no use to the next."""
     teacher = setting.teachers[0]
     row: Row = {"variant": name, "token_budget": budget}
     shards = _shards(setting, teacher, budget)

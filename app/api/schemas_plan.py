@@ -47,7 +47,8 @@ class PlanModelFacts(_Row):
     vocabulary: int | None
     dropout: float | None = Field(description="The largest rate that the configuration names.")
     can_be_sampled: bool | None = Field(
-        description="False: without dropout there is nothing to sample, and one pass scores a text."
+        description="False: without dropout there is nothing to sample, and one pass scores a text. "
+        "Null also where there is dropout in attention alone: the loaded model tells."
     )
     tokenizer: str | None = Field(
         description="`fast`, `wordpiece`, `byte-pair`, `sentencepiece`, `tiktoken`."

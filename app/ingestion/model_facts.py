@@ -26,6 +26,7 @@ _DROPOUTS = (
     "mlp_dropout",
 )
 """Under the names that the families of transformers give them."""
+_OF_ATTENTION = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,25 @@ class ModelFacts:
     dropout: float | None
     """The largest rate that the configuration names."""
     can_be_sampled: bool | None
-    """Dropout is what Monte-Carlo sampling draws from: without it, a teacher scores in a single pass."""
+    """Dropout is what Monte-Carlo sampling draws from: without it, a teacher scores in one pass. None also where
+    there is some in attention alone: most compute that in one operator, which drops in training only."""
     tokenizer: str | None
     """`fast`, or the vocabulary of a slow one: `wordpiece`, `byte-pair`, `sentencepiece`, `tiktoken`."""
 
 
 def model_facts(config: Mapping[str, Any], files: Collection[str]) -> ModelFacts:
     """Read what is there; nothing in a configuration that anybody can upload is taken for granted."""
-    rates = [rate for key in _DROPOUTS if (rate := _rate(config.get(key))) is not None]
+    found = {key: rate for key in _DROPOUTS if (rate := _rate(config.get(key))) is not None}
+    can_be_sampled = any(found.values()) if found else None
+    if can_be_sampled and not any(rate for key, rate in found.items() if key not in _OF_ATTENTION):
+        can_be_sampled = None
     return ModelFacts(
         layers=_count(config, LAYERS),
         hidden_size=_count(config, _WIDTHS),
         max_tokens=_count(config, _POSITIONS),
         vocabulary=_count(config, ("vocab_size",)),
-        dropout=max(rates, default=None),
-        can_be_sampled=max(rates) > 0 if rates else None,
+        dropout=max(found.values(), default=None),
+        can_be_sampled=can_be_sampled,
         tokenizer=_tokenizer(files),
     )
 

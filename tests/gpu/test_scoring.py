@@ -98,7 +98,7 @@ def test_too_little_memory_makes_batches_smaller_and_nothing_else(tmp_path, gpu)
     texts = MANY * 20
     expected = sampler(teacher, texts).deterministic().logits
     torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(gpu)
+    torch.cuda.reset_accumulated_memory_stats(gpu)
     allowed = torch.cuda.memory_reserved(gpu) + 60 * 2**20
     torch.cuda.set_per_process_memory_fraction(allowed / torch.cuda.mem_get_info(gpu)[1], gpu)
     sizes: list[int] = []

@@ -107,6 +107,7 @@ def test_too_little_memory_makes_the_batches_smaller(tmp_path, gpu):
     student = create_student(folder, LABELS, seed=1).to(gpu)
     large = Training(epochs=1, batch_size=384, learning_rate=1e-3, precision="float32")
     torch.cuda.empty_cache()
+    torch.cuda.reset_accumulated_memory_stats(gpu)
     allowed = torch.cuda.memory_reserved(gpu) + 96 * 2**20
     torch.cuda.set_per_process_memory_fraction(allowed / torch.cuda.mem_get_info(gpu)[1], gpu)
     try:

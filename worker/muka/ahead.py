@@ -40,13 +40,14 @@ class TokenisedAhead:
         Raises:
             CorpusEmptyError: There are no texts.
         """
-        number, found = self._ahead.pop(teacher.digest, (None, None))
-        tokens = None if found is None else found.result()  # a tokenizer serves one thread at a time
-        if tokens is None or number != shard:
-            tokens = self._tokenise(teacher, texts)
+        number, made = self._ahead.pop(teacher.digest, (None, None))
+        if made is not None:
+            made.exception()  # waits: a tokenizer serves one thread at a time
+        tokens = made.result() if made is not None and number == shard else self._tokenise(teacher, texts)
+        _ = teacher.has_dropout  # asks the tokenizer, too, when it is first asked
         if upcoming is not None and teacher.device.type == "cuda":
-            made = self._thread.submit(lambda: self._tokenise(teacher, upcoming.texts()))
-            self._ahead[teacher.digest] = upcoming.shard, made
+            begun = self._thread.submit(lambda: self._tokenise(teacher, upcoming.texts()))
+            self._ahead[teacher.digest] = upcoming.shard, begun
         return tokens
 
     def _tokenise(self, teacher: Teacher, texts: Sequence[str]) -> TokenisedTexts:

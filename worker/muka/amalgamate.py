@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,11 @@ from worker.muka.forward import feature_width
 from worker.muka.label_space import LabelSpace
 from worker.muka.methods import Evidence, Method, Need, Supervision, get_method
 from worker.muka.model_card import write_model_card
-from worker.muka.parts import supervise
+from worker.muka.parts import answered, supervise
 from worker.muka.recipe import Sampling, Training
 from worker.muka.scoring import SHARD_SIZE, TeacherOutputs, score_shard
 from worker.muka.student import Student, create_student
-from worker.muka.teacher import Teacher, read_labels
+from worker.muka.teacher import Teacher
 
 
 def amalgamate(
@@ -69,18 +70,29 @@ def amalgamate(
     asked = [_Asked(teacher, device) for teacher in teachers]
     space = LabelSpace.union([each.labels for each in asked])
     pupil = create_student(start, space.labels, layers=layers, seed=training.seed).to(device)
-    outputs = _score(
+    columns = _score(
         asked,
         texts,
         _Asking(
             method.sampling, training.max_length, Need.TEACHER_FEATURES in method.needs, progress, folder
         ),
     )
-    evidence = Evidence(space, outputs, student_width=feature_width(pupil.model), seed=training.seed)
+
+    def on_block() -> None:
+        for mine in columns:
+            mine.let_go()
+
+    evidence = Evidence(
+        space,
+        [TeacherOutputs(**mine) for mine in columns],
+        student_width=feature_width(pupil.model),
+        seed=training.seed,
+        on_block=on_block,
+    )
     supervision = supervise(method, evidence, folder)
     done = _distil(pupil, texts, supervision, training, progress=progress, scratch=folder)
     pupil.report = _report(asked, evidence, supervision, method=method, training=training, done=done)
-    pupil.report |= _agreement(pupil, texts, supervision, training)
+    pupil.report |= _agreement(pupil, texts, supervision, training, folder)
     if output_dir is not None:
         pupil.save(Path(output_dir))
         write_model_card(Path(output_dir), pupil.report)
@@ -124,7 +136,8 @@ def score_corpus(
         scratch: Folder on whose disk the outputs lie; None keeps them in memory.
     """
     asking = _Asking(sampling, training.max_length, features, progress, scratch)
-    return _score([_Asked(teacher, teacher.device) for teacher in teachers], texts, asking)
+    asked = [_Asked(teacher, teacher.device) for teacher in teachers]
+    return [TeacherOutputs(**columns) for columns in _score(asked, texts, asking)]
 
 
 @dataclass(frozen=True)
@@ -139,41 +152,40 @@ class _Asking:
 
 
 class _Asked:
-    """A teacher that is loaded when it is asked, and what remains known of it.
+    """A teacher that is loaded when it is asked, and what is known of it: that it loads was tried.
 
     Attributes:
         labels: Names of its classes.
-        facts: For the report; empty until it is loaded.
+        facts: For the report.
     """
 
     def __init__(self, given: Path | str | Teacher, device: torch.device) -> None:
         self._given = given
         self._device = device
-        self.labels = given.labels if isinstance(given, Teacher) else read_labels(Path(given))
-        self.facts: dict[str, Any] = {}
-
-    def load(self) -> Teacher:
-        """The teacher; whoever calls holds it."""
-        given = self._given
-        teacher = given if isinstance(given, Teacher) else Teacher.load(Path(given), device=self._device)
-        self.facts = {
+        teacher = self.load()
+        self.labels = teacher.labels
+        self.facts: dict[str, Any] = {
             "name": teacher.name,
             "architecture": type(teacher.model).__name__,
             "labels": list(teacher.labels),
             "digest": teacher.digest,
             "sampled": teacher.has_dropout,
         }
-        return teacher
+
+    def load(self) -> Teacher:
+        """The teacher; whoever calls holds it."""
+        given = self._given
+        return given if isinstance(given, Teacher) else Teacher.load(Path(given), device=self._device)
 
 
-def _score(asked: Sequence[_Asked], texts: Sequence[str], asking: _Asking) -> list[TeacherOutputs]:
+def _score(asked: Sequence[_Asked], texts: Sequence[str], asking: _Asking) -> list[Columns]:
     """One teacher after the other, so that one is in memory; all together where they are compared."""
     if asking.sampling.adaptive_bound is not None:
         return _ask([each.load() for each in asked], texts, asking)
-    return [outputs for each in asked for outputs in _ask([each.load()], texts, asking)]
+    return [columns for each in asked for columns in _ask([each.load()], texts, asking)]
 
 
-def _ask(teachers: Sequence[Teacher], texts: Sequence[str], asking: _Asking) -> list[TeacherOutputs]:
+def _ask(teachers: Sequence[Teacher], texts: Sequence[str], asking: _Asking) -> list[Columns]:
     passes = sum(1 + (asking.sampling.passes if teacher.has_dropout else 0) for teacher in teachers)
     names = ", ".join(teacher.name for teacher in teachers)
     columns = [Columns(len(texts), asking.scratch) for _ in teachers]
@@ -186,7 +198,8 @@ def _ask(teachers: Sequence[Teacher], texts: Sequence[str], asking: _Asking) -> 
             for mine, outputs in zip(columns, answers, strict=True):
                 known = {name: tensor for name, tensor in vars(outputs).items() if tensor is not None}
                 mine.put(shard * SHARD_SIZE, known)
-    return [TeacherOutputs(**mine) for mine in columns]
+                mine.let_go()
+    return columns
 
 
 def _score_shard(
@@ -198,8 +211,10 @@ def _score_shard(
     *,
     on_batch: Callable[[int], object],
 ) -> list[TeacherOutputs]:
-    texts, rest = _shard(corpus, shard), _shard(corpus, shard + 1)
-    upcoming = Upcoming(shard + 1, lambda: rest) if rest else None
+    texts, following = _shard(corpus, shard), shard + 1
+    upcoming = None
+    if following * SHARD_SIZE < len(corpus):
+        upcoming = Upcoming(following, lambda: _shard(corpus, following))
     tokens = [ahead.take(teacher, shard, texts, upcoming) for teacher in teachers]
     settings: dict[str, Any] = {
         "sampling": asking.sampling,
@@ -268,9 +283,14 @@ def _report(
 
 
 def _agreement(
-    student: Student, texts: Sequence[str], supervision: Supervision, training: Training
+    student: Student,
+    texts: Sequence[str],
+    supervision: Supervision,
+    training: Training,
+    scratch: Path | None,
 ) -> dict[str, Any]:
     if "q" not in supervision.columns:
         return {}
-    probabilities = student.predict(texts, max_length=training.max_length, precision=training.precision)
+    predict = partial(student.predict, max_length=training.max_length, precision=training.precision)
+    probabilities = answered(predict, texts, scratch)
     return {"agreement": asdict(agreement(probabilities, supervision.columns["q"], supervision.temperature))}

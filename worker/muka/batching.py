@@ -46,6 +46,10 @@ class TokenisedTexts:
         """Tokens of each text: int64 [n], all >= 1."""
         return np.diff(self.offsets)
 
+    def longest(self, rows: Rows) -> int:
+        """Tokens of the longest of the texts `rows`."""
+        return int((self.offsets[rows + 1] - self.offsets[rows]).max())
+
     def collate(self, rows: Rows, device: torch.device, *, width: int | None = None) -> dict[str, Tensor]:
         """The texts `rows` padded to the longest of them.
 

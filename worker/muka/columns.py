@@ -1,7 +1,7 @@
 """Tensors with one row a text, filled shard by shard, and kept in files that the kernel maps into memory.
 
-So a corpus may be larger than the memory. The files have no name: their space is free again when the last
-tensor over them is gone, however the process ends.
+So a corpus may be larger than the memory. The files have no name: their space is free again when the columns
+and the last tensor over them are gone, however the process ends.
 """
 
 import math

@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from worker.muka.precision import autocast, resolve
 from worker.muka.recipe import Training
 from worker.muka.schedule import learning_rate_factor
 from worker.muka.seeds import derive_seed
-from worker.muka.step_graphs import WIDTHS, Batch, StepGraphs
+from worker.muka.step_graphs import CAPTURED, WIDTHS, Batch, StepGraphs
 from worker.muka.student import Student
 from worker.muka.vocabulary import UsedVocabulary
 
@@ -147,31 +148,30 @@ def distil(
         ValueError: Supervision or checkpoint belong to something else.
     """
     started = time.monotonic()
-    loop = _Loop(student, texts, supervision, training, scratch)
-    if resume_from is not None:
-        loop.resume(resume_from)
-    elif supervision.head == "discriminant":
-        loop.start_head(supervision.temperature, on_block)
-    resumed_from, saved_at = loop.step, started
-    student.model.train()
-    while loop.step < loop.total_steps:
-        if should_stop is not None and should_stop():
-            loop.settle(on_step)
-            if save_checkpoint is not None:
+    with closing(_Loop(student, texts, supervision, training, scratch)) as loop:
+        if resume_from is not None:
+            loop.resume(resume_from)
+        elif supervision.head == "discriminant":
+            loop.start_head(supervision.temperature, on_block)
+        resumed_from, saved_at = loop.step, started
+        student.model.train()
+        while loop.step < loop.total_steps:
+            if should_stop is not None and should_stop():
+                loop.settle(on_step)
+                if save_checkpoint is not None:
+                    save_checkpoint(loop.checkpoint())
+                raise StoppedError
+            loop.launch_step()
+            loop.settle(on_step, in_flight=_STEPS_IN_FLIGHT if student.device.type == "cuda" else 0)
+            is_due = _is_over(checkpoint_every_seconds, saved_at) or _is_at(checkpoint_every_steps, loop.step)
+            if save_checkpoint is not None and is_due and loop.step < loop.total_steps:
+                loop.settle(on_step)
                 save_checkpoint(loop.checkpoint())
-            raise StoppedError
-        loop.launch_step()
-        loop.settle(on_step, in_flight=_STEPS_IN_FLIGHT if student.device.type == "cuda" else 0)
-        is_due = _is_over(checkpoint_every_seconds, saved_at) or _is_at(checkpoint_every_steps, loop.step)
-        if save_checkpoint is not None and is_due and loop.step < loop.total_steps:
-            loop.settle(on_step)
-            save_checkpoint(loop.checkpoint())
-            saved_at = time.monotonic()
-    loop.settle(on_step)
-    loop.write_back()
-    loop.close()
-    student.model.eval()  # type: ignore[no-untyped-call]
-    return loop.report(time.monotonic() - started, resumed_from)
+                saved_at = time.monotonic()
+        loop.settle(on_step)
+        loop.write_back()
+        student.model.eval()  # type: ignore[no-untyped-call]
+        return loop.report(time.monotonic() - started, resumed_from)
 
 
 def _is_over(every_seconds: float | None, saved_at: float) -> bool:
@@ -203,7 +203,9 @@ class _Loop:
         self._objective = supervision.objective.to(student.device).train()
         self._vocabulary = UsedVocabulary.of(student.model, self._texts.ids, self._texts.pad_id)
         self._optimizer = make_optimizer(student.model, self._objective, training, self._vocabulary)
-        self._graphs = StepGraphs(self._parameters, self._loss) if student.device.type == "cuda" else None
+        self._graphs: StepGraphs | None = None
+        if student.device.type == "cuda" and student.model.config.model_type in CAPTURED:
+            self._graphs = StepGraphs(self._parameters, self._loss)
         self._dtype = resolve(training.precision, student.device)
         self._fingerprint = fingerprint(self._texts, supervision, training)
         self._steps_per_epoch = math.ceil(len(texts) / training.batch_size)
@@ -260,9 +262,8 @@ class _Loop:
             self._vocabulary.write_back()
 
     def close(self) -> None:
-        """Give the GPU's memory for steps back."""
-        if self._graphs is not None:
-            self._graphs.close()
+        """Give the GPU's memory for graphs back; steps go kernel by kernel from now on."""
+        self._graphs = None
 
     def report(self, seconds: float, resumed_from: int) -> DistilReport:
         """What was done, at the end."""
@@ -326,13 +327,15 @@ class _Loop:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if min(self._micro_batch, len(rows)) <= 1:
+                if self._graphs is not None:  # theirs may be the memory that is missing
+                    self.close()
+                elif min(self._micro_batch, len(rows)) <= 1:
                     raise OutOfMemoryError_(
                         "training on a single text at a time does not fit into memory",
                         hint="Lower max_length, keep fewer layers, or use a machine with more memory.",
                     ) from error
-                self._micro_batch = math.ceil(min(self._micro_batch, len(rows)) / 2)
-                self.close()
+                else:
+                    self._micro_batch = math.ceil(min(self._micro_batch, len(rows)) / 2)
             release_memory()
 
     def _try_accumulate(self, rows: Rows) -> Tensor:
@@ -368,7 +371,7 @@ class _Loop:
         """Token ids, mask and the columns of these texts, on the device."""
         device, width = self._student.device, None
         if self._graphs is not None:
-            longest = int(self._texts.lengths[rows].max())
+            longest = self._texts.longest(rows)
             width = min(-(-longest // WIDTHS) * WIDTHS, self._max_length)
         columns = {name: to_device(column[rows], device) for name, column in self._columns.items()}
         return self._texts.collate(rows, device, width=width) | columns

@@ -52,7 +52,7 @@ def fused_mpnet(model: PreTrainedModel) -> Iterator[None]:
     encoder: Any = model.base_model.encoder
     before, bias = config._attn_implementation, _Bias(len(layers))  # noqa: SLF001
     config._attn_implementation = "sdpa"  # noqa: SLF001  (a mask of truth values, without a copy from the CPU)
-    encoder.compute_position_bias = partial(_position_bias, encoder)
+    encoder.compute_position_bias = partial(_position_bias, encoder, bias)
     try:
         with replaced_forwards((layer, partial(_attend, layer, bias)) for layer in layers):
             yield
@@ -61,12 +61,13 @@ def fused_mpnet(model: PreTrainedModel) -> Iterator[None]:
         del encoder.compute_position_bias
 
 
-def _position_bias(encoder: Any, hidden_states: Tensor) -> Tensor:
+def _position_bias(encoder: Any, joined: "_Bias", hidden_states: Tensor) -> Tensor:
     """What `MPNetEncoder.compute_position_bias` does, once for all texts: [1, heads, L, L]."""
+    joined.begin()
     places = torch.arange(hidden_states.shape[1], device=hidden_states.device)
     buckets = encoder.relative_position_bucket(places[None, :] - places[:, None])
-    bias: Tensor = encoder.relative_attention_bias(buckets)
-    return bias.permute(2, 0, 1).unsqueeze(0)
+    values: Tensor = encoder.relative_attention_bias(buckets)
+    return values.permute(2, 0, 1).unsqueeze(0)
 
 
 class _Bias:
@@ -76,6 +77,10 @@ class _Bias:
         self._layers = layers
         self._asked = 0
         self._whole: Tensor | None = None
+
+    def begin(self) -> None:
+        """A new pass; the last one may have died under way, for lack of memory."""
+        self._asked, self._whole = 0, None
 
     def of(self, position_bias: Tensor | None, mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
         """[b or 1, heads, L, L]."""

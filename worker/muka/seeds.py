@@ -31,8 +31,10 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         # Not torch.manual_seed, which seeds GPUs that are not put back, too.
         torch.default_generator.manual_seed(seed)
-        if devices:
+        if device.type == "cuda":
             torch.cuda.default_generators[_index(device)].manual_seed(seed)
+        elif device.type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
         yield
 
 

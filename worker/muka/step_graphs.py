@@ -13,10 +13,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from worker.muka.memory import is_out_of_memory, release_memory
+from worker.muka.memory import release_memory
 
 WIDTHS = 16
 """Tokens that the width of a batch is a multiple of."""
+
+CAPTURED = frozenset(
+    ["albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta"]
+)
+"""Model types whose step never waits for the GPU, as tests/gpu shows. One that does cannot be captured, and a
+capture that fails may leave torch in a bad state: so all others train kernel by kernel."""
 
 _OFTEN = 3
 """A shape that has come so often will come again: capturing it takes as long as some dozen steps."""
@@ -74,14 +80,18 @@ class StepGraphs:
         self._seen[shape] += 1
         if self._seen[shape] < _OFTEN:
             return
+        stream = torch.cuda.current_stream()
         try:
             with torch.random.fork_rng(devices=[next(iter(batch.values())).device]):
                 self._captured[shape] = self._capture(batch)
         except RuntimeError as error:
-            self.close()
-            if is_out_of_memory(error):
-                release_memory()
+            torch.cuda.set_stream(stream)
             log.warning("the training goes on without CUDA graphs: %s", str(error).partition("\n")[0])
+        else:
+            return
+        self._works = False
+        self._captured.clear()
+        release_memory()
 
     def run(self, batch: Batch) -> Tensor | None:
         """Loss of the batch, its gradients in place; None, and nothing done, if its shape is not captured."""
@@ -92,11 +102,6 @@ class StepGraphs:
             tensor.copy_(batch[name])
         captured.graph.replay()
         return captured.loss.clone()
-
-    def close(self) -> None:
-        """Give the memory back, and capture no more."""
-        self._works = False
-        self._captured.clear()
 
     def _capture(self, batch: Batch) -> _Captured:
         mine = {name: tensor.clone() for name, tensor in batch.items()}

@@ -31,7 +31,7 @@ from worker.muka.model_folder import (
 )
 from worker.muka.precision import resolve
 from worker.muka.recipe import Precision
-from worker.muka.uncertainty import reached_dropout
+from worker.muka.uncertainty import dropout_calls
 
 _SOME_TEXTS = 7
 """A prime number."""
@@ -74,17 +74,17 @@ class Teacher:
     @property
     def has_dropout(self) -> bool:
         """Whether Monte-Carlo dropout can sample it: a pass comes to a dropout layer with p > 0."""
-        return bool(self._reached_dropout)
+        return bool(self._dropout_calls)
 
     @property
     def drops_for_all_texts(self) -> bool:
         """Whether the texts of a batch share some dropout mask; see `worker.muka.uncertainty`."""
-        return any(self._reached_dropout)
+        return any(self._dropout_calls)
 
     @cached_property
-    def _reached_dropout(self) -> list[bool]:
+    def _dropout_calls(self) -> list[bool]:
         texts = tokenise(self.tokenizer, ["a"] * _SOME_TEXTS, self.max_length)
-        return reached_dropout(self.model, texts.collate(np.arange(_SOME_TEXTS), self.device))
+        return dropout_calls(self.model, texts.collate(np.arange(_SOME_TEXTS), self.device))
 
     @property
     def device(self) -> torch.device:
@@ -121,7 +121,9 @@ class Teacher:
             LabelConflictError: See `teacher_labels`.
         """
         folder, target = Path(path), device or torch.device("cpu")
-        config = _checked_config(folder)
+        config = read_config(folder)
+        require_classifier(folder, config)
+        require_safetensors(folder)
         names = tuple(labels) if labels is not None else teacher_labels(class_names(config), mapping)
         if len(names) != len(class_names(config)):
             raise ValueError(
@@ -133,23 +135,6 @@ class Teacher:
         if model.config.pad_token_id is None:
             model.config.pad_token_id = padding_id(tokenizer)
         return cls(name or folder.name, model, tokenizer, names, digest or folder_digest(folder), folder)
-
-
-def read_labels(folder: Path) -> tuple[str | None, ...]:
-    """Class names of the teacher in this folder, without its weights.
-
-    Raises:
-        TeacherNotFoundError, TeacherUnsafeFormatError, TeacherNotClassifierError, LabelConflictError: As
-            `Teacher.load` does.
-    """
-    return teacher_labels(class_names(_checked_config(folder)), None)
-
-
-def _checked_config(folder: Path) -> PretrainedConfig:
-    config = read_config(folder)
-    require_classifier(folder, config)
-    require_safetensors(folder)
-    return config
 
 
 def class_names(config: PretrainedConfig) -> dict[int, str]:

@@ -37,8 +37,8 @@ def _rate(module: nn.Module) -> float:
     return float(rate) if isinstance(rate, int | float) else 0.0
 
 
-def reached_dropout(model: nn.Module, batch: Mapping[str, Tensor]) -> list[bool]:
-    """For each dropout layer that a pass comes to: whether it draws one mask for all texts of the batch.
+def dropout_calls(model: nn.Module, batch: Mapping[str, Tensor]) -> list[bool]:
+    """For each call of a dropout layer in a pass: whether it draws one mask for all texts of the batch.
 
     Some layers are never called: those of attention whose kernel would drop by itself, but only in a model
     that trains. And DeBERTa's of relative positions has one mask for all texts: in such a model the passes of

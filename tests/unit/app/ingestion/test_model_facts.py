@@ -11,6 +11,7 @@ from app.ingestion.model_facts import model_facts
         ({"n_layers": 6, "dim": 768, "dropout": 0.1, "seq_classif_dropout": 0.2}, (6, 768, 0.2, True)),
         ({"num_hidden_layers": 12, "d_model": 512, "attention_dropout": 0}, (12, 512, 0.0, False)),
         ({"n_layer": 12, "n_embd": 768, "resid_pdrop": 0.1}, (12, 768, 0.1, True)),
+        ({"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0.1}, (None, None, 0.1, None)),
         ({}, (None, None, None, None)),
         (
             {"num_hidden_layers": True, "hidden_size": -1, "dropout": float("nan"), "embd_pdrop": "high"},

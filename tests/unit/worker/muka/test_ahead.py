@@ -27,6 +27,7 @@ class Shelf:
 def on_gpu(monkeypatch):
     """Where the model is decides, and there is none here; tokenising takes no GPU."""
     monkeypatch.setattr(Teacher, "device", property(lambda _: torch.device("cuda")))
+    monkeypatch.setattr(Teacher, "has_dropout", True)
 
 
 def same(one: TokenisedTexts, other: TokenisedTexts) -> bool:
@@ -66,6 +67,28 @@ def test_texts_that_cannot_be_read_ahead_fail_where_they_are_taken(bank, on_gpu)
     ahead.take(bank, 0, TEXTS, Upcoming(1, broken))
     with pytest.raises(OSError, match="the disk is gone"):
         ahead.take(bank, 1, TEXTS)
+
+
+def test_the_tokenizer_is_not_asked_twice_at_once(bank, on_gpu, monkeypatch):
+    """Whether a teacher can be sampled is found out with its tokenizer, at another length."""
+    order: list[str] = []
+    has_dropout = property(lambda _: order.append("can it be sampled?"))
+    monkeypatch.setattr(Teacher, "has_dropout", has_dropout)
+
+    def texts() -> Sequence[str]:
+        order.append("the next texts")
+        return TEXTS
+
+    ahead = TokenisedAhead(64)
+    ahead.take(bank, 0, TEXTS[:3], Upcoming(1, texts))
+    ahead.take(bank, 1, TEXTS)
+    assert order[:2] == ["can it be sampled?", "the next texts"]
+
+
+def test_a_shard_that_could_not_be_read_ahead_is_no_matter_where_another_is_taken(bank, on_gpu):
+    ahead = TokenisedAhead(64)
+    ahead.take(bank, 0, TEXTS, Upcoming(1, lambda: 1 / 0))
+    assert same(ahead.take(bank, 2, TEXTS[:2]), tokenise(bank.tokenizer, TEXTS[:2], 64))
 
 
 def test_on_a_cpu_nothing_is_made_ahead(bank):

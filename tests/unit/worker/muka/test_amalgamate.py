@@ -1,16 +1,29 @@
 import gc
 import json
+import mmap
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
 import worker.muka
 from tests.tiny_models import TEXTS, make_encoder, make_teacher
-from worker.muka import CorpusEmptyError, LabelConflictError, Muka, Training, amalgamate, evaluate, fine_tune
+from worker.muka import (
+    CorpusEmptyError,
+    LabelConflictError,
+    Muka,
+    TeacherNotClassifierError,
+    Training,
+    amalgamate,
+    columns,
+    evaluate,
+    fine_tune,
+)
 from worker.muka.student import Student
 from worker.muka.teacher import Teacher
 
@@ -75,12 +88,22 @@ def test_one_teacher_is_in_memory_at_a_time(bank_folder, travel_folder, monkeypa
     monkeypatch.setattr(Teacher, "load", classmethod(watched))
     folders = [bank_folder, travel_folder]
     amalgamate(folders, TEXTS, method=METHOD, training=TRAINING, progress=False)
-    assert most == [0, 0]
+    assert most == [0] * 4, "that each loads is tried before the first is asked"
     gc.collect()
     assert not alive
 
 
-def test_what_lies_on_disk_meanwhile_changes_nothing_and_leaves_no_file(bank_folder, travel_folder, tmp_path):
+def test_what_lies_on_disk_meanwhile_changes_nothing_and_leaves_no_file(
+    bank_folder, travel_folder, tmp_path, monkeypatch
+):
+    mapped: list[Path] = []
+
+    def spy(size: int, folder: Path) -> mmap.mmap:
+        mapped.append(folder)
+        return make(size, folder)
+
+    make = columns.mapped
+    monkeypatch.setattr(columns, "mapped", spy)
     texts = TEXTS * 100  # two shards
     folders = [bank_folder, travel_folder]
     here, there = (
@@ -90,13 +113,27 @@ def test_what_lies_on_disk_meanwhile_changes_nothing_and_leaves_no_file(bank_fol
     assert all(map(torch.equal, here.model.parameters(), there.model.parameters()))
     assert here.report["teachers"] == there.report["teachers"]
     assert list(tmp_path.iterdir()) == []
+    assert set(mapped) == {tmp_path}
+    supervision, choice, answers = 2, 3, 1
+    assert len(mapped) == 2 * 5 + supervision + choice + answers
 
 
-def test_labels_in_conflict_are_refused_before_any_teacher_is_loaded(bank_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(Teacher, "load", lambda *_, **__: pytest.fail("a teacher was loaded"))
-    nameless = make_teacher(tmp_path, ["LABEL_0", "LABEL_1"])
+def test_what_is_wrong_with_any_teacher_is_told_before_the_first_is_asked(bank_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys.modules["worker.muka.amalgamate"], "score_shard", lambda *_, **__: pytest.fail("asked")
+    )
+    nameless = make_teacher(tmp_path / "nameless", ["LABEL_0", "LABEL_1"])
     with pytest.raises(LabelConflictError):
         amalgamate([bank_folder, nameless], TEXTS, progress=False)
+    headless = make_teacher(tmp_path / "headless", ["a", "b"])
+    weights = load_file(headless / "model.safetensors")
+    save_file(
+        {n: w for n, w in weights.items() if not n.startswith("classifier")},
+        headless / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(TeacherNotClassifierError):
+        amalgamate([bank_folder, headless], TEXTS, progress=False)
 
 
 def test_one_teacher_or_no_text_is_refused(bank, travel):

@@ -64,6 +64,13 @@ class TestTokenise:
         assert torch.equal(batch["input_ids"], expected["input_ids"])
         assert expected["attention_mask"].all()
 
+    def test_the_longest_of_some_texts(self):
+        texts = tokenise(make_tokenizer(), TEXTS, 32)
+        rows = np.array([9, 0, 3])
+        assert (
+            texts.longest(rows) == texts.lengths[rows].max() == texts.collate(rows, CPU)["input_ids"].shape[1]
+        )
+
     def test_a_batch_of_a_width_is_padded_to_it_and_always_has_a_mask(self):
         texts = tokenise(make_tokenizer(), TEXTS, 32)
         rows = np.array([9, 0, 10])
