@@ -41,8 +41,8 @@ class ModelFacts:
     dropout: float | None
     """The largest rate that the configuration names."""
     can_be_sampled: bool | None
-    """Dropout is what Monte-Carlo sampling draws from: without it, a teacher scores in one pass. None also where
-    there is some in attention alone: most compute that in one operator, which drops in training only."""
+    """Dropout is what Monte-Carlo sampling draws from: without it, a teacher scores in one pass. None also
+    where there is some in attention alone: most compute that in one operator, which drops in training."""
     tokenizer: str | None
     """`fast`, or the vocabulary of a slow one: `wordpiece`, `byte-pair`, `sentencepiece`, `tiktoken`."""
 
