@@ -56,9 +56,8 @@ class _Gathering:
     def put(self, shard: int, outputs: TeacherOutputs, passes: int) -> None:
         """The answer for a shard, and the text passes that it took now."""
         wanted = outputs if Piece.FEATURES in self.wanted else replace(outputs, features=None)
-        known = {name: tensor for name, tensor in vars(wanted).items() if tensor is not None}
         start = shard * SHARD_SIZE
-        self.columns.put(start, known)
+        self.columns.put(start, wanted.tensors)
         self.columns.let_go(slice(start, start + len(outputs)))
         self.reused += passes == 0
         self.passes += passes

@@ -196,8 +196,7 @@ def _ask(teachers: Sequence[Teacher], texts: Sequence[str], asking: _Asking) -> 
         for shard in range(math.ceil(len(texts) / SHARD_SIZE)):
             answers = _score_shard(teachers, ahead, texts, shard, asking, on_batch=bar.update)
             for mine, outputs in zip(columns, answers, strict=True):
-                known = {name: tensor for name, tensor in vars(outputs).items() if tensor is not None}
-                mine.put(shard * SHARD_SIZE, known)
+                mine.put(shard * SHARD_SIZE, outputs.tensors)
                 mine.let_go()
     return columns
 

@@ -53,10 +53,14 @@ class TeacherOutputs:
     def __len__(self) -> int:
         return len(self.logits)
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that there are, by name."""
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+
     def save(self, path: Path) -> None:
         """Write one safetensors file."""
-        tensors = {name: tensor.contiguous() for name, tensor in vars(self).items() if tensor is not None}
-        save_file(tensors, path)
+        save_file({name: tensor.contiguous() for name, tensor in self.tensors.items()}, path)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -65,13 +69,14 @@ class TeacherOutputs:
 
     def rows(self, rows: slice | Tensor) -> "TeacherOutputs":
         """The outputs for some of the texts; those for a slice share the memory of all."""
-        return TeacherOutputs(**{name: t[rows] for name, t in vars(self).items() if t is not None})
+        return TeacherOutputs(**{name: tensor[rows] for name, tensor in self.tensors.items()})
 
     @classmethod
     def cat(cls, shards: Sequence["TeacherOutputs"]) -> Self:
         """The outputs for several shards as one, in order."""
-        names = [name for name, tensor in vars(shards[0]).items() if tensor is not None]
-        return cls(**{name: torch.cat([getattr(shard, name) for shard in shards]) for name in names})
+        return cls(
+            **{name: torch.cat([getattr(shard, name) for shard in shards]) for name in shards[0].tensors}
+        )
 
 
 class ShardSampler:

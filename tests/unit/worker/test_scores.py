@@ -22,6 +22,7 @@ from worker.corpus import Texts
 from worker.lease import Lease
 from worker.muka import SHARD_SIZE, Sampling, Teacher
 from worker.muka.ahead import TokenisedAhead
+from worker.muka.columns import Columns
 from worker.patience import Patience
 from worker.scores import Scores, Scoring
 from worker.stored_outputs import Shelf, computation
@@ -231,3 +232,15 @@ def test_who_tokenises_ahead_is_told_what_the_same_teachers_are_asked_next(
     desk.scoring(sampling).score(desk.teachers(), Texts.spooled(shards, desk.scratch))
     one_by_one, together = [(0, 1), (1, None)] * 2, [(0, 1), (0, 1), (1, None), (1, None)]
     assert told == (together if sampling == ADAPTIVE else one_by_one)
+
+
+def test_what_was_written_is_given_back_to_the_kernel(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go: list[slice | None] = []
+
+    def spy(_columns: Columns, rows: slice | None = None) -> None:
+        let_go.append(rows)
+
+    monkeypatch.setattr(Columns, "let_go", spy)
+    shards = [pa.array(f"{i} {TEXTS[i % n]}" for i in range(SHARD_SIZE)), pa.array(TEXTS)]
+    desk.scoring(Sampling()).score(desk.teachers(), Texts.spooled(shards, desk.scratch))
+    assert let_go == [slice(0, SHARD_SIZE), slice(SHARD_SIZE, SHARD_SIZE + n)] * 2

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from tests.tiny_models import TEXTS
 from worker.muka.checkpoint import Checkpoint, CheckpointUnusableError
+from worker.muka.columns import Columns
 from worker.muka.distil import DistilReport, StepReport, distil, make_optimizer
 from worker.muka.errors import (
     CorpusEmptyError,
@@ -333,3 +334,25 @@ class TestSchedule:
     @pytest.mark.parametrize("total", [1, 2, 7])
     def test_no_step_is_for_nothing(self, ratio, total):
         assert all(0 < learning_rate_factor(step, total, ratio) <= 1 for step in range(total))
+
+
+def test_supervision_that_lies_on_disk_is_given_back_to_the_kernel_under_way(
+    new_student, tmp_path, monkeypatch
+):
+    on_disk = Columns(len(TEXTS), tmp_path)
+    on_disk.put(0, _supervision().columns)
+    let_go: list[int] = []
+    steps: list[StepReport] = []
+    give_back = Columns.let_go
+
+    def spy(columns: Columns, rows: slice | None = None) -> None:
+        let_go.append(len(steps))
+        give_back(columns, rows)
+
+    monkeypatch.setattr(Columns, "let_go", spy)
+    training = Training(epochs=34, batch_size=len(TEXTS), learning_rate=1e-3, precision="float32")
+    one, other = new_student(), new_student()
+    distil(one, TEXTS, Supervision(on_disk, GoldenKL()), training, on_step=steps.append)
+    assert let_go == [0, 32]
+    distil(other, TEXTS, _supervision(), training)
+    assert _identical(_weights(one), _weights(other))
